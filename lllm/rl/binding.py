@@ -18,8 +18,8 @@ class Hook(NamedTuple):
     """A function with the names of its parameters.
 
     Attributes:
-        name: what it is: `setup`, `step`, ... names: its parameters. optional: those of them that have a default.
-        further: whether it takes all columns of the row, too (`**kwargs`).
+        name: `setup`, `step`, ... names: its parameters. optional: those of them that have a default.
+        further: True: it gets all columns of the row, too (`**kwargs`).
     """
 
     name: str
@@ -47,7 +47,7 @@ def hook(name: str, function: Any, known: Mapping[str, str], columns: Collection
     """Returns the Hook of a function; None for None. Raises ConfigError where it has a parameter for which there is no value.
 
     Args:
-        known: what it can be given, each with a line about it. columns: those of the rows; None: not known yet.
+        known: the values that it can receive, each with a line about it. columns: those of the rows; None: not known yet.
     """
     if function is None:
         return None

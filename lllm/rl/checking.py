@@ -35,7 +35,7 @@ TRIED: Final[Mapping[str, str]] = {
     "endless": "a number that floats have no room for",
     "nan": "a number that equals none: nan",
 }
-"""What `check` tries."""
+"""The replies that `check` tries."""
 _SHARE: Final = 0.5
 """What is not the task may earn so much of the way from the worst to the reference answer's mean reward. The same answer to
 every row may earn so much of what lies beyond a guess among the answers that there are."""
@@ -46,8 +46,8 @@ class Check:
     """The result of a check.
 
     Attributes:
-        means: the mean reward of each of TRIED; None where it has none. rows: how many rows were tried.
-        problems: what is wrong. notes: what could not be looked at, and why.
+        means: the mean reward of each of TRIED; None where it has none. rows: the number of rows that were tried.
+        problems: replies that earn too much, and other problems, in sentences. notes: checks that were not possible, and why.
     """
 
     means: dict[str, float | None]
@@ -158,7 +158,7 @@ _MAKERS: Final[Mapping[str, Callable[[Item, list[str], int], str]]] = {
 
 
 _OF_OTHERS: Final = ("form", "list")
-"""What is made of other rows' answers: nothing where all rows have the same one."""
+"""The replies that are made of other rows' answers; left out where all rows have the same answer."""
 
 
 def _other(answers: list[str], place: int) -> str:

@@ -16,7 +16,7 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "examples": ("input_ids", "assistant_masks"),
     "labels": ("prompt_ids", "completion_ids", "completion_mask", "label"),
 }
-"""What a data set trains: DPO, SFT, KTO."""
+"""The kinds of data sets: for DPO, SFT and KTO."""
 TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
     # kind: the columns that say of which kind rows without tokens are
     "preferences": ("chosen", "rejected"),

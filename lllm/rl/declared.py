@@ -28,7 +28,7 @@ class DeclaredEnvironment:
     """An environment as its file declares it.
 
     Attributes:
-        path: the file. name, description: as it says. where: `file:line` of its name. problems: what is wrong with its keys.
+        path: the file. name, description: from the file. where: `file:line` of its name. problems: those with its keys.
     """
 
     __lllm_kind__: ClassVar[str] = "environment"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LOGGED: Final = "logged"
 """All sessions of the log that have a reply."""
 LIMITS: Final = ("max_cost", "min_tokens", "max_tokens")
-"""What selects from sessions. Rewards are compared by the trainer's own options: threshold, best, margin, pairs."""
+"""The keys that select from sessions. Rewards are compared by the trainer's own options: threshold, best, margin, pairs."""
 
 
 @dataclass

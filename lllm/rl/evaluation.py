@@ -17,7 +17,7 @@ class Difference(NamedTuple):
     Attributes:
         mean: of the differences, row by row; None where no row has a reward in both.
         interval: its 95% interval, by Student's t over the rows, paired; None for fewer than two.
-        rows: how many have a reward in both. of, than: how many have one in the first, and in the second.
+        rows: the number of rows with a reward in both. of, than: the numbers with one in the first, and in the second.
     """
 
     mean: float | None

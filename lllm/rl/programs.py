@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Again = Callable[[], Awaitable[Any]]
 KEY: Final = "rollouts"
-"""Where the entry of a batch says what it was made of."""
+"""The key of a batch's entry that has its description."""
 ROWS: Final = 1000
 """Rows that are named by their keys, at most."""
 _SAME: Final = 20

@@ -48,9 +48,9 @@ class TrainingData(Sequence[dict[str, Any]]):
     Attributes:
         kind: `preferences` (DPO), `examples` (SFT) or `labels` (KTO). rows: the columns of each are those that TRL's trainer of
             the kind takes, and those of the tokens, see KINDS.
-        how: how they were chosen, in a sentence. sessions: the sessions they come from, each with the hash of its last event.
-        environments, models, policies: what they were done in, by which models, in which versions.
-        dropped: what was left out, by reason (DROPPED).
+        how: a sentence on how they were chosen. sessions: the sessions they come from, each with the hash of its last event.
+        environments, models, policies: the environments, models and versions of the policy that they come from.
+        dropped: the number of samples and pairs that were left out, by reason (DROPPED).
     """
 
     kind: str
@@ -194,7 +194,7 @@ _TYPES: Final[Mapping[str, type]] = {
     "dropped": dict,
     "digest": str,
 }
-"""What `provenance.json` has."""
+"""The keys of `provenance.json`, with their types."""
 
 
 def _origin(file: Path) -> dict[str, Any]:

@@ -39,9 +39,9 @@ class DataSize:
     """The counted sizes of given data.
 
     Attributes:
-        kind: `preferences`, `examples` or `labels`. how: how they were chosen. rows: that are trained on.
+        kind: `preferences`, `examples` or `labels`. how: a sentence on how they were chosen. rows: their number.
         tokens: of all rows; longest: of the longest one. written: those that carry loss.
-        dropped: how many were left out, by reason.
+        dropped: the number of those left out, by reason.
     """
 
     kind: str
@@ -58,12 +58,12 @@ class TrainingPlan:
     """The sizes of a training.
 
     Attributes:
-        model: its name. parameters: how many numbers it has. adapter: whether an adapter alone is trained.
+        model: its name. parameters: their number. adapter: True: only an adapter is trained.
         rows: of the dataset. rollouts_per_step, rows_per_step: rollouts of an optimizer step, and of how many rows.
         steps: optimizer steps. rollouts: all in all.
         memory: bytes for weights, gradients, the optimizer's state and a batch's activations, roughly.
         sample: one rollout that was measured, or None; problem: why it could not be.
-        data: what is trained on in place of rollouts, or None.
+        data: the data that are trained on in place of rollouts, or None.
     """
 
     environment: str

@@ -40,4 +40,4 @@ HOOKS: Final = {
     "seed": "that seed",
     **{name: about for name, about in ONE.items() if name != "rollout"},
 }
-"""What hooks can be given."""
+"""The values that hooks can receive."""

@@ -36,7 +36,7 @@ class Verdicts:
 
     Attributes:
         compared: pairs of sessions, (chosen, rejected), each once. judged: 1.0 or 0.0 by session.
-        places: where each session is first named, for errors.
+        places: the line that first names each session, for errors.
     """
 
     compared: list[tuple[str, str]] = field(default_factory=list)

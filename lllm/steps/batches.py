@@ -174,7 +174,7 @@ class ItemsWithSessions:
         self.session = session
         self._budget = BatchBudget(session, limits, step.name, "batch", owns=True)
         self.stopped: BudgetExceeded | None = None
-        """What stopped an item, or kept it from being begun: the batch can be resumed with more."""
+        """The error that stopped an item or kept it from starting; the batch can be resumed with a larger budget."""
 
     def session_of(self, index: int) -> str:
         return f"{self.session.id}-{index}"

@@ -105,7 +105,7 @@ def exited(name: str, error: SystemExit) -> LLMError:
 
 
 _level: Final = contextvars.ContextVar("lllm_step_level", default=0)
-"""How many functions that run in a thread the running code is within."""
+"""The number of functions in threads that the running code is nested in."""
 
 
 @cache

@@ -23,7 +23,7 @@ class Game(dict[str, Any]):
     """The state of a rollout: JSON for rewards and the log, and beside it the game itself.
 
     Attributes:
-        game: the object of the other package. drawn: what its next random numbers depend on.
+        game: the object of the other package. drawn: the state of its random generators.
     """
 
     def __init__(self, game: Any, seed: int, **values: Any) -> None:

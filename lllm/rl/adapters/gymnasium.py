@@ -23,11 +23,11 @@ class Gymnasium(SeededGame):
 
     Args:
         game: the id, or a function without arguments that makes the environment.
-        split: `train` or `held_out`: seeds from 0 on, or from a million on. size: how many; None: those of `SPLITS`.
-        actions: what the policy says for each action, in the order of their numbers, or a mapping to these. None: the numbers.
-        task: what the policy is told before the first rendering.
-        no_action: what a reply without an action earns. Where each step of the game costs something, as in Taxi, give less than
-            that: else a policy that plays nothing earns most.
+        split: `train` or `held_out`: seeds from 0 on, or from a million on. size: the number of rows; None: that of `SPLITS`.
+        actions: the words for the actions, in the order of their numbers, or a mapping to these. None: the numbers.
+        task: a text before the first rendering.
+        no_action: the reward of a reply without an action, 0 by default. Where each step of the game costs something, as in
+            Taxi, give less than that; otherwise a policy that does nothing earns most.
         options: of `gymnasium.make`. arguments: of RLEnv, by name.
 
     Raises DependencyError: gymnasium is not installed. ConfigError: no such id, no discrete actions, no rendering as text.

@@ -35,8 +35,8 @@ class ReasoningGym(RLEnv):
     Args:
         dataset: the generator's name.
         split: `train` or `held_out`. A digest of the question decides: no question is in both, whatever the seeds.
-        size: how many rows; None: 1000 of `train`, 400 of `held_out`. seed: of the generator.
-        asking: what is added to each question; None: nothing.
+        size: the number of rows; None: 1000 of `train`, 400 of `held_out`. seed: of the generator.
+        asking: a text that is added to each question, or None.
         arguments: of RLEnv, by name. config: options of the generator.
 
     Raises DependencyError: reasoning-gym is not installed. UnknownNameError: it has no such generator.

@@ -19,15 +19,15 @@ from lllm.rl.rewards import read_score, reward
 _RULES = "Read the rules of the game, and answer with one move in square brackets, as the rules say."
 
 _INVALID: Final = -1.0
-"""What a game of TextArena gives for an invalid move, where it does not say more."""
+"""The answer to an invalid move of a game that gives no reason."""
 
 
 class TextArena(SeededGame):
     """A game of TextArena. The reward is that of the game; 0 where the policy has used up its turns before the end of the game.
 
     Args:
-        game: its id. split: `train` or `held_out`: seeds from 0 on, or from a million on. size: how many.
-        task: what the policy is told before the game's own rules. options: of `textarena.make`. arguments: of RLEnv, by name.
+        game: its id. split: `train` or `held_out`: seeds from 0 on, or from a million on. size: the number of rows.
+        task: a text before the game's own rules. options: of `textarena.make`. arguments: of RLEnv, by name.
 
     Raises DependencyError: textarena is not installed. ConfigError: no such game, or one that cannot be begun by one player.
     """

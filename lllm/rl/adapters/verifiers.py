@@ -28,7 +28,7 @@ class Verifiers(RLEnv):
 
     Args:
         taskset: a `Taskset`, or the id of an installed one; `config` has its settings then.
-        size: how many tasks; needed where the taskset is endless. skip: how many are left out before them: for rows held out.
+        size: the number of tasks; required for an endless taskset. skip: the number of tasks to leave out before them.
         env: the class of the `Env` that plays the tasks; None: the taskset's own, else none: the policy is asked once.
         arguments: of RLEnv, by name.
 

@@ -136,7 +136,7 @@ class Arithmetic(ShippedEnv):
         kinds: one or several of KINDS; by default all but `sharing`, the narrow one.
         wording: `plain` ("What is 84 divided by 12?"), `free` ("Cut 84 into 12 parts ..."), or `mixed`.
         level: the digits of the numbers, 1 to 5.
-        calculator: whether the tool `calculate` is offered.
+        calculator: True: the policy has the tool `calculate`.
     """
 
     name = "rl/arithmetic"

@@ -16,14 +16,14 @@ class ShippedEnv(RLEnv):
 
     Args:
         split: `train` or `held_out`. No problem is in both, whatever the other arguments.
-        size: how many rows; None: those of `SPLITS`.
+        size: the number of rows; None: that of `SPLITS`.
         seed: of the rows. options: of the environment (`OPTIONS`); further keywords are those of RLEnv.
     """
 
     OPTIONS: ClassVar[Mapping[str, Any]] = {}
     """The options that this environment has, with their defaults."""
     rows_name: ClassVar[str] = ""
-    """Whose rows these are: with equal options, those of the environment of this name. By default its own."""
+    """The name of the environment that has the same rows for the same options; by default its own name."""
 
     def __init__(
         self, split: str = "train", *, size: int | None = None, seed: int = 0, **options: Any

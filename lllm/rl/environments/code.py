@@ -63,7 +63,7 @@ class Code(ShippedEnv):
     """Functions to write, tested in the sandbox. The reward is 1 where all tests pass.
 
     Options:
-        tries: how often the policy may answer. After a try that fails the examples it is told how, while it has tries left.
+        tries: the number of replies that the policy has. After one that fails the examples, the next prompt has the problem.
         seconds: that the code may take on all tests.
     """
 

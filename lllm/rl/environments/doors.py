@@ -25,7 +25,7 @@ class Doors(ShippedEnv):
     """A game of several turns: each door asks a sum. The reward is the share of doors that were opened.
 
     Options:
-        doors: how many there are, 1 to 8. lives: wrong answers after which the game is over.
+        doors: their number, 1 to 8. lives: the number of wrong answers that ends the game.
         kinds, wording, level: of the sums, see `Arithmetic`.
     """
 

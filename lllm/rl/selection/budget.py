@@ -22,7 +22,7 @@ class Budget:
 
     Attributes:
         calls: replies of models, by stage. cost: in US dollars; None where a price is unknown.
-        tried: how many candidates have gone through the rows of the search.
+        tried: the number of candidates that were tried on the rows of the search.
     """
 
     def __init__(self, max_calls: int | None = None, max_cost: Any = None) -> None:

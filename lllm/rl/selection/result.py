@@ -43,14 +43,13 @@ class SearchResult:
     Attributes:
         tried: all candidates, in the order of their rewards on the search's rows; those that were not tried last.
         winner: the candidate that earned most on the rows of the choice.
-        held_out: what the winner earns on the rows held out, which it was measured on once. baseline: what the policy earns on
-            them as it is.
-        difference: by how much the winner is better there, paired by rows.
-        best_of: what the best of n rollouts of the policy as it is earn there, with as many calls as the search took; None
+        held_out: the winner's rollouts of the held-out rows, done once. baseline: those of the unchanged policy.
+        difference: the difference between their rewards, paired by rows.
+        best_of: the best of n rollouts of the unchanged policy on these rows, with as many calls as the search took; None
             where it was not asked for.
-        calls: replies of models, by stage. cost: of all of them in US dollars; None where a price is unknown.
-        stopped: which budget was used up, and what was left out; None where none was.
-        notes: which candidates were not compared, and why.
+        calls: model calls, by stage. cost: of all calls in US dollars; None where a price is unknown.
+        stopped: the budget that was used up, and what was left out, in a sentence; None where none was.
+        notes: candidates that were not compared, and why, in sentences.
         agent: the policy with the winner's prompt.
     """
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from lllm.rl.environment import RLEnv
 
 _COVERED: Final = 0.9
-"""Of the rollouts that have a reward in the one that has most, so many must have one to be compared."""
+"""The share of rollouts with a reward that a candidate must have to be compared, of those of the candidate with most."""
 Proposer = Callable[[Sequence[Tried]], Iterable[str] | Awaitable[Iterable[str]]]
 
 

@@ -31,7 +31,7 @@ _CURVES: Final[Sequence[tuple[str, Sequence[str]]]] = (
 )
 
 _TOLD: Final = ("reward", "loss", "rewards/accuracies", "rewards/margins")
-"""What the card tells, beside the rewards."""
+"""The metrics in the card, besides the rewards."""
 
 
 def curves(history: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
