@@ -88,7 +88,7 @@ class Hooks:
 
     async def item_again(self, id: str, entry: Callable[[], Any]) -> bool:
         """Goes on with an item of a batch that has a session already, or whose session in a fork's parent is shared: `entry`
-        is run again there. False where it is to be done anew."""
+        is run again there. False where it is to be done again."""
         return False
 
     def is_stopped_by(self, error: Exception) -> bool:
@@ -128,7 +128,7 @@ class Hooks:
 
     def under_way(self, call: str, number: int) -> asyncio.Task[Any] | None:
         """The agent, as tool call `number`, that was at work when the shared part of a fork ended: it is waited for, instead
-        of being run anew. Asked only if `answers`."""
+        of being run again. Asked only if `answers`."""
         return None
 
     shows = True

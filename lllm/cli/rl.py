@@ -1,4 +1,4 @@
-"""`lllm rl`: environments, models tried in them, their rewards checked, and old rollouts scored anew."""
+"""`lllm rl`: environments, models tried in them, their rewards checked, and old rollouts scored again."""
 
 from __future__ import annotations
 

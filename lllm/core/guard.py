@@ -3,7 +3,7 @@
 Two calls are equal when tool and arguments are, as canonical JSON. Rules (version 2; see `lllm.core.spec.RULES`):
 
 1. An equal call is not run again; the model gets the earlier result and is told so. Results of calls that failed are not
-   given again: the model may try them anew. A tool that is `repeatable` always runs.
+   given again: the model may try them again. A tool that is `repeatable` always runs.
 2. A call of a tool that is not `pure` may change what others give, so earlier results are forgotten when it begins. Those of
    a `never` tool stay: it is not run twice, whatever lies between. Calls that are not run (denied, or given an earlier
    result) change nothing.

@@ -1,7 +1,7 @@
 """Messages with images and files of tool results, as a request sends them.
 
 In the dialog a tool's message holds parts that name blobs. Chat completions take text alone from a tool, and images from the
-user; others take parts from a tool; others no images at all. So a request is written anew, and the dialog stays as it is:
+user; others take parts from a tool; others no images at all. So a request is rewritten, and the dialog does not change:
 
     where="tool"   the parts stay, with their bytes
     where="user"   the tool says what it returned, and a user message behind the round's results holds the images

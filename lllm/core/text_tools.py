@@ -4,7 +4,7 @@
     assistant   <tool_call> {"name": "weather", "arguments": {"city": "Bern"}} </tool_call>
     user        <tool_response name="weather"> 21 degrees </tool_response>
 
-The dialog and the log stay as for any other model: a request is written anew, and a reply is read, here. The form is the one
+The dialog and the log stay as for any other model: a request is rewritten, and a reply is read, here. The form is the one
 that Hermes and Qwen models were trained on (https://github.com/NousResearch/Hermes-Function-Calling). The tags are no boundary:
 what a tool returned may hold them too.
 """

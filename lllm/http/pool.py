@@ -53,7 +53,7 @@ class Pool(aiohttp.TCPConnector):
         again: bool = False,
     ) -> tuple[Connection, bool]:
         """A connection, and whether it had served another request; `again`: one that has not. `key`: the request's
-        `connection_key`, which aiohttp makes anew each time."""
+        `connection_key`, which aiohttp makes again each time."""
         while True:
             # as aiohttp begins, where no proxy has to be told
             connection = None if request.proxy else await self._get(key, traces)

@@ -1,4 +1,4 @@
-"""A request like an earlier one, without what aiohttp does anew for each.
+"""A request like an earlier one, without what aiohttp does again for each.
 
 Half of the time of a request goes into objects that are the same for all requests to an endpoint: the URL, the headers, the
 timeouts, the proxy. So the first request is aiohttp's own, and what it sends before its body is kept; the next ones write

@@ -102,7 +102,7 @@ class Conversation:
             self._tell([*taken._opening({}), *_without_system(reply.messages)])
 
     def renew(self, talkers: Talkers) -> None:
-        """Continues with agents that are built anew. The dialog stays, except for the system prompt."""
+        """Continues with agents that are built again. The dialog stays, except for the system prompt."""
         agent = talkers.agent(self.agent.name)
         told = [*agent._opening({}), *_without_system(self.dialog.messages)]
         self._talkers, self.agent = talkers, agent

@@ -1,7 +1,7 @@
 """A model whose replies are those of a recorded session: `replay/SESSION` from the log, `replay/FILE.lllm` from a file.
 
 A request is known again by its messages, the tools that it offers, its sampling and its format, to the byte: not by the
-model's name, which is `replay/...` now. Equal requests get the recorded replies in their order, in every session anew.
+model's name, which is `replay/...` now. Equal requests get the recorded replies in their order, in every session again.
 """
 
 from __future__ import annotations

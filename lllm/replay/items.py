@@ -23,7 +23,7 @@ Entry = Callable[[], Any]
 
 class ItemEdit:
     """How an item of a batch differs in a fork: from event `at` of its session on, which may say `edit` instead. `fresh`: it
-    asks everything anew from there on."""
+    asks everything from there on again."""
 
     __slots__ = ("at", "edit", "fresh", "index")
 
@@ -190,7 +190,7 @@ class NewItem(Session):
 
 async def fork_item(batch: Forked, id: str, entry: Entry) -> bool:
     """Begins the session of an item like the parent's, and goes on from there: what has not changed is taken from it. False
-    where the parent has none, or where it is to be done anew."""
+    where the parent has none, or where it is to be done again."""
     from lllm.replay.fork import fork_into
 
     index = id.removeprefix(f"{batch.id}-")

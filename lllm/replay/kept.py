@@ -1,4 +1,4 @@
-"""Sessions as tests: kept in files beside the code, re-executed without a network, accepted anew when they are to differ.
+"""Sessions as tests: kept in files beside the code, re-executed without a network, accepted again when they are to differ.
 
 A file holds one session (`lllm.log.copy`), or one call of it: that call, the calls that its tools made, and those whose
 dialogs it goes on from. Such a fold is a session of its own, whose first event says what it was taken from.
@@ -165,7 +165,7 @@ def folded(store: LogStore, record: Sequence[Mapping[str, Any]], call: str) -> t
 
 
 def sealed(events: Iterable[Mapping[str, Any]], id: str, store: LogStore) -> tuple[MemoryLog, str]:
-    """Events as a session of that id, chained anew, with the blobs that they use."""
+    """Events as a session of that id, chained again, with the blobs that they use."""
     from lllm.log.copy import blobs_of
 
     records: list[Record] = []

@@ -273,7 +273,7 @@ class Kernel(Channels):
         return "none"
 
     async def _reopen(self) -> bool:
-        """Opens the channel of outputs anew. False where nothing comes."""
+        """Opens the channel of outputs again. False where nothing comes."""
         self._channels["iopub"].close()
         self._open("iopub")
         for _ in range(8):

@@ -1,7 +1,7 @@
 """JSON schemas as llama.cpp's own converter takes them, and what it leaves unsaid.
 
 The converter turns a schema into a grammar. Some keywords it ignores without a word, others it gets wrong (a lower bound
-alone, tuples with more items, names that clash). `express` writes a schema anew with what the converter does well, so that
+alone, tuples with more items, names that clash). `express` rewrites a schema with what the converter does well, so that
 every reply fits it, and names the keywords that are left to validation.
 
     express({"type": "number", "minimum": 3})     Expressed({"type": "number"}, ("minimum",))
@@ -83,7 +83,7 @@ def express(schema: Any) -> Expressed | None:
 
 
 class _Writer:
-    """One schema that is being written anew."""
+    """One schema that is being rewritten."""
 
     def __init__(self, root: Any) -> None:
         self.dropped: set[str] = set()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 WORTH: Final = 32
-"""Tokens that must be saved before a state is copied: below, computing them anew is as fast."""
+"""Tokens that must be saved before a state is copied: below, computing them again is as fast."""
 BUDGET: Final = 512 * 1024 * 1024
 """Bytes of copied states at most."""
 

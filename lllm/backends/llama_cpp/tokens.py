@@ -56,7 +56,7 @@ class TokenEngine(Holder):
 
     Args:
         path: the file.
-        options: how it is loaded. `slots` is how many dialogs that take turns are kept from being computed anew.
+        options: how it is loaded. `slots` is how many dialogs that take turns are kept from being computed again.
 
     Raises DependencyError without llama-cpp-python and LLMInitializationError for a file that cannot be loaded.
     """

@@ -1,7 +1,7 @@
 """Rows in a Parquet file.
 
 Such a file is written as a whole: its columns have types, and its end says where they are. So rows wait in a file beside it,
-`NAME.rows`, where each is as durable as in JSON Lines, and the Parquet file is written anew, with what it had before, when the
+`NAME.rows`, where each is as durable as in JSON Lines, and the Parquet file is rewritten, with what it had before, when the
 run or the batch has ended. It takes the place of the old one in one step. Rows of a run that was killed wait for the next one.
 """
 
