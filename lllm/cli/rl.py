@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ from lllm.cli.results import quiet_stdout
 from lllm.errors import ConfigError, LLMError, UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from lllm.config import Config
     from lllm.ports import LogStore
@@ -113,7 +114,7 @@ def run(
         acting, described, entry = policy_of(loaded, model, agent, sets or ())
     overrides: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
     store = store_of(loaded)
-    with quiet_stdout(json):
+    with quiet_stdout(json), _stopped(store, run):
         found = made.rollouts(
             acting,
             first=first,
@@ -133,6 +134,25 @@ def run(
     output.text(f"{made.name} on {described}: {found}")
     _say(found)
     return 0
+
+
+@contextmanager
+def _stopped(store: LogStore, run: str | None) -> Iterator[None]:
+    """Says after Ctrl-C how the rollouts that are left can be done."""
+    from lllm.rl.programs import MANY
+
+    before = {info.id for info in store.sessions(1)}
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        for info in store.sessions():
+            if info.id in before:
+                break
+            if (info.meta.get("entry") or {}).get("kind") == MANY:
+                way = "the same command" if run is not None else f"lllm fork {info.id}"
+                output.belongs(error, info.id, f"What was finished is kept. To do the rest: {way}")
+                break
+        raise
 
 
 def check(

@@ -13,6 +13,7 @@ from lllm.llm.sessions import SessionScope, open_session, running
 from lllm.ports import LogStore
 from lllm.replay import Replayed
 from lllm.replay.forked import Forked
+from lllm.replay.items import item_session
 from lllm.rl.evaluation import Evaluation
 from lllm.rl.isolation.processes import SharedProcesses
 from lllm.rl.programs import KEY, MANY, ONE
@@ -194,7 +195,15 @@ class _Rollouts(ItemsWithSessions):
         return self._made(found, self.session.store)
 
     async def result(self, index: int, id: str, value: Any) -> Result:
+        if self._begins_again(index):
+            return await self.new_result(index, id, value)
         return await super().result(index, self._latest(id), value)
+
+    def _begins_again(self, index: int) -> bool:
+        """Whether a fork does a rollout from its beginning: the first batch has not finished it, and its state is gone."""
+        if not isinstance(self.session, Forked) or self._env.setup_hook is None:
+            return False
+        return read_result(self.session.source, item_session(self.session.record, index)) is None
 
     def _latest(self, id: str) -> str:
         """Returns the session of a rollout's latest attempt. An interrupted rollout has lost its state with its process, so a

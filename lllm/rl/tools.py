@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from lllm.errors import ConfigError, ToolError
-from lllm.models.function import Function, as_function, tool
+from lllm.models.function import Effect, Function, as_function, tool
 from lllm.sync import is_async
 
 NO_STATE: Final = object()
@@ -38,7 +38,7 @@ def _tool(value: Any) -> Function:
     first = _first(function)
     if first not in _GIVEN:
         if made is not None:
-            return made.with_(repeatable=True)
+            return made.with_(repeatable=True, effect=_effect(made))
         return (
             tool(repeatable=True, effect="pure")(function)
             if inspect.isroutine(function)
@@ -50,7 +50,7 @@ def _tool(value: Any) -> Function:
     return tool(
         name=made.name,
         description=made.description or None,
-        effect="pure" if made.effect == "ask" else made.effect,
+        effect=_effect(made),
         timeout=made.timeout,
         approval=made.approval,
         concurrent=False,
@@ -58,6 +58,12 @@ def _tool(value: Any) -> Function:
         stateful=True,
         strict=made.strict,
     )(given)
+
+
+def _effect(made: Function) -> Effect:
+    """The effect of a tool. One that says nothing of its own acts on its rollout alone; an endpoint or an agent does not."""
+    own = made.endpoint is None and made.agent is None
+    return "pure" if made.effect == "ask" and own else made.effect
 
 
 def _first(function: Callable[..., Any]) -> str | None:

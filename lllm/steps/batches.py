@@ -213,10 +213,14 @@ class ItemsWithSessions:
 
     async def result(self, index: int, id: str, value: Any) -> Result:
         """Returns the result of an item: from its session, where an interrupted batch has one, else from a new session."""
-        from lllm.steps.running import ended
-
         if self.session.rerun and (result := await self._again(index, id, value)) is not None:
             return result
+        return await self.new_result(index, id, value)
+
+    async def new_result(self, index: int, id: str, value: Any) -> Result:
+        """Runs an item in a new session and returns its result."""
+        from lllm.steps.running import ended
+
         with Session.outside():
             own = self.session.new_item(id, self.step.name)
             await own.start({"name": self.step.name, "entry": self.entry_of(index)})

@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 
-from lllm import LLM, Agent, ScriptedBackend, fork_session, record, replay_session, resume_session
+from lllm import (
+    LLM,
+    Agent,
+    ScriptedBackend,
+    fork_session,
+    record,
+    replay_session,
+    resume_session,
+    tool,
+)
 from lllm.core import events as ev
 from lllm.core.envelope import open_event
 from lllm.errors import ConfigError
@@ -434,3 +443,72 @@ def test_a_fork_from_the_middle_of_a_state_is_missing() -> None:
     assert replay_session(fork.session, store=store, entry=main).verified
     anew = fork_session(batch, item=1, at=0, store=store, entry=main)
     assert [one.reward for one in anew.result] == [1.0] * 4
+
+
+def test_tools_are_run_again_after_a_crash() -> None:
+    @tool
+    def look(place: str) -> str:
+        """Looks."""
+        return f"nothing in {place}"
+
+    store = MemoryLog()
+
+    def replies(request: Any) -> Any:
+        last = request.messages[-1]
+        if last.role == "user":
+            return {"tool_calls": [{"name": "look", "arguments": {"place": "x"}}]}
+        return last.text
+
+    def main(kept: MemoryLog) -> Any:
+        env = RLEnv([{"prompt": "a"}], lambda completion: completion == "nothing in x", tools=[look])
+        return env(LLM(ScriptedBackend(replies)), store=kept)
+
+    main(store)
+    batch = parent(store)
+    kinds = [open_event(body)["kind"] for body in store.read(f"{batch}-0")]
+    left = cut(store, {batch: 2, f"{batch}-0": kinds.index(ev.TOOL_REQUESTED) + 1})
+    done = resume_session(batch, store=left, entry=lambda: main(left))
+    assert done.result.reward == 1.0
+    assert done.uncertain == [] or {one.decision for one in done.uncertain} == {"retry"}
+
+
+def test_tools_that_act_on_the_world_keep_their_effect() -> None:
+    from lllm.models.function import Function
+
+    tools = [
+        tool(effect="never")(lambda_named("never")),
+        tool(lambda_named("plain")),
+        Function("far", endpoint="weather.daily", call=lambda_named("far")),
+        lambda_named("bare"),
+    ]
+    env = RLEnv([{"prompt": "a"}], lambda: 1, tools=tools)
+    assert {one.name: one.effect for one in env.tools} == {
+        "never": "never",
+        "plain": "pure",
+        "far": "ask",
+        "bare": "pure",
+    }
+    assert all(one.repeatable for one in env.tools)
+
+
+def lambda_named(name: str) -> Any:
+    def call() -> str:
+        """Does nothing."""
+        return ""
+
+    call.__name__ = name
+    return call
+
+
+def test_a_fork_begins_rollouts_again_that_were_stopped() -> None:
+    store = MemoryLog()
+
+    def main(kept: MemoryLog) -> Any:
+        return counting()(LLM(ScriptedBackend(asked)), store=kept, limit=1)
+
+    main(store)
+    batch = parent(store)
+    left = cut(store, {batch: 9, f"{batch}-2": 8, f"{batch}-3": 0})
+    fork = fork_session(batch, store=left, entry=lambda: main(left))
+    assert [one.reward for one in fork.result] == [1.0] * 4
+    assert replay_session(fork.session, store=left, entry=lambda: main(left)).verified
