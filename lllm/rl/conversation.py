@@ -52,4 +52,8 @@ def reply_start(messages: tuple[Message, ...], prompt: tuple[Message, ...]) -> i
 
 def messages_digest(messages: tuple[Message, ...]) -> str:
     """Returns a digest of the messages before a hook is called, on which its result depends."""
-    return digest_of(unicode_only([one.record() for one in messages]))
+    found = [one.record() for one in messages]
+    try:
+        return digest_of(found)
+    except UnicodeEncodeError:
+        return digest_of(unicode_only(found))

@@ -144,7 +144,8 @@ def reward(
     """Marks a function, or a method of an RLEnv or a BaseReward, as a reward: `@reward(weight=0.2)`. See Reward."""
 
     def marked(made: Callable[..., Any]) -> Callable[..., Any]:
-        setattr(made, _MARK, _Marked(number_of(weight, "weight"), bool(optional), name, version))
+        function = made.__func__ if isinstance(made, staticmethod | classmethod) else made
+        setattr(function, _MARK, _Marked(number_of(weight, "weight"), bool(optional), name, version))
         return made
 
     return marked if function is None else marked(function)

@@ -119,6 +119,7 @@ class Running:
         self.remote = None if env.isolation is None else Remote(env, task.seed)
         self._threads: dict[str, Thread] = {}
         self._is_set_up = False
+        self._digested: tuple[tuple[Message, ...], str] = (), ""
 
     async def all(self) -> Rollout:
         """Does the rollout and returns it with its scores."""
@@ -220,7 +221,8 @@ class Running:
             finish = None if self.reply is None else self.reply.finish_reason
             if finish == "length":
                 return CUT, "length", "the last reply was cut off by max_tokens"
-            if env.step_hook is None:
+            calls = self.reply is not None and self.reply.tool_calls
+            if env.step_hook is None or (calls and not env.auto_execute_tools):
                 return DONE, None, None
             answer = _text(await self._hook(env.step_hook, env.limits.step), "step")
             if answer is None or await self._done():
@@ -279,6 +281,12 @@ class Running:
 
     # --- code of the environment
 
+    def _after(self) -> str:
+        """Returns a digest of what was said so far: code of the environment answers something else otherwise."""
+        if self._digested[0] is not self.messages:
+            self._digested = self.messages, messages_digest(self.messages)
+        return self._digested[1]
+
     async def _fetch_state(self) -> None:
         """Fetches the state of an isolated environment, as JSON. Raises _Lost where its process is gone, since the results of
         tools after that are errors of the process and not of the policy."""
@@ -300,7 +308,7 @@ class Running:
                 raise RuntimeError(_NO_STATE)
             return state_record(self.state)
 
-        request = {"row": self.task.item.key, "after": messages_digest(self.messages)}
+        request = {"row": self.task.item.key, "after": self._after()}
         try:
             return await self.session.effect("rollout.state", request, work, effect="pure")
         except LLMError:
@@ -345,7 +353,7 @@ class Running:
         try:
             return await self.session.effect(
                 f"rollout.{hook.name}",
-                {"row": item.key, "turn": self.turns, "after": messages_digest(self.messages)},
+                {"row": item.key, "turn": self.turns, "after": self._after()},
                 work,
                 effect="pure",
                 timeout=limit,

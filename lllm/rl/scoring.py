@@ -13,6 +13,7 @@ from lllm.core.jsonable import unicode_only
 from lllm.errors import EffectTimeout
 from lllm.llm.sessions import arecord
 from lllm.ports import LogStore
+from lllm.rl.conversation import messages_digest
 from lllm.rl.own_code import call
 from lllm.rl.rewards import Reward, Score, raised, read_score, total
 from lllm.rl.rollout import MISSING, Rollout
@@ -101,8 +102,8 @@ async def score_together(
 
 def outcome_digest(rollout: Rollout) -> str:
     """Returns a digest of the outcome of a rollout. A logged score belongs to another rollout where the digest differs."""
-    said = [one.record() for one in rollout.messages] or rollout.completion
-    return digest_of(unicode_only([rollout.status, said, rollout.state_record]))
+    said = messages_digest(rollout.messages) if rollout.messages else unicode_only(rollout.completion)
+    return digest_of([rollout.status, said, rollout.state_record])
 
 
 def unscored(rollout: Rollout) -> Rollout:

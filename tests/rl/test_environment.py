@@ -223,6 +223,18 @@ def test_tool_calls_are_given_back_where_none_is_to_run() -> None:
     assert not ran
 
 
+def test_tool_calls_that_nothing_runs_end_a_conversation() -> None:
+    steps = []
+
+    def step(completion: str) -> str | None:
+        steps.append(completion)
+        return "go on"
+
+    backend = ScriptedBackend(["a", call("len_of", text="x"), "b"])
+    found = env_of(tools=[len_of], auto_execute_tools=False, step=step)(LLM(backend), store=MemoryLog())[0]
+    assert (found.status, found.turns, steps) == ("done", 2, ["a"])
+
+
 def test_a_reply_that_was_cut_off_is_an_outcome() -> None:
     found = env_of()(
         LLM(ScriptedBackend([{"content": "2 and", "finish_reason": "length"}])), store=MemoryLog()

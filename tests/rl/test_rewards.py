@@ -185,13 +185,30 @@ class Kinds(BaseReward):
     def _graded(self, grade: float, completion: str) -> float:
         return grade
 
+    @reward(name="above", weight=2)
+    @staticmethod
+    def marked_above(completion: str) -> float:
+        return 1.0
+
+    @classmethod
+    @reward(name="below", weight=3)
+    def marked_below(cls, completion: str) -> float:
+        return 1.0
+
     reward_bound = partialmethod(_graded, 3.0)
     reward_nothing = "a text"
 
 
 def test_methods_of_every_kind_are_rewards() -> None:
-    assert asked(Kinds)[0].components == {"static": 1.0, "cls": 2.0, "later": 4.0, "bound": 3.0}
-    assert asked(Kinds)[0].reward == 8.0
+    assert asked(Kinds)[0].components == {
+        "static": 1.0,
+        "cls": 2.0,
+        "later": 4.0,
+        "above": 1.0,
+        "below": 1.0,
+        "bound": 3.0,
+    }
+    assert asked(Kinds)[0].reward == 13.0
 
 
 def test_a_class_without_rewards_is_an_error() -> None:
