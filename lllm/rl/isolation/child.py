@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from lllm.core.jsonable import jsonable
@@ -132,6 +133,7 @@ def main() -> None:
     run."""
     sys.stdout.flush()
     os.dup2(2, 1)
-    with socket.socket(fileno=int(sys.argv[1])) as here:
+    # nobody reads of a connection that the other side has broken off
+    with suppress(ConnectionError), socket.socket(fileno=int(sys.argv[1])) as here:
         end_with(here)
         serve(here)
