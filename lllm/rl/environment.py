@@ -7,7 +7,7 @@ env(agent, "What is 3*4?")   # one rollout of an agent as it is deployed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from lllm.errors import ConfigError, listing
@@ -134,7 +134,7 @@ class RLEnv:
         self.name = name or vars(kind).get("name") or (kind.__name__ if kind is not RLEnv else "environment")
         if not isinstance(self.name, str):
             raise ConfigError(f"the name of an environment must be a text, got {self.name!r}")
-        rows = kind.dataset if dataset is None else dataset
+        rows = _class_rows(kind) if dataset is None else dataset
         self.items = Items(() if rows is None else rows)
         given = kind.rewards if rewards is None else rewards
         self.rewards = rewards_of(
@@ -409,6 +409,14 @@ class RLEnv:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, rewards: {listing(one.name for one in self.rewards)})"
+
+
+def _class_rows(kind: type[RLEnv]) -> Any:
+    """Returns the rows of a class. An iterator gives its rows once: all instances share what is read of it."""
+    if isinstance(kind.dataset, Iterator):
+        owner = next(one for one in kind.__mro__ if "dataset" in vars(one))
+        owner.dataset = Items(kind.dataset)  # type: ignore[attr-defined]
+    return kind.dataset
 
 
 def _listed(values: Any) -> list[Any]:

@@ -9,6 +9,7 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from weakref import WeakValueDictionary
 
 from lllm.core.canonical import digest_of
 from lllm.core.jsonable import jsonable, unicode_only
@@ -82,7 +83,7 @@ class Items(Sequence[Item]):
     """
 
     def __init__(self, rows: Any, columns: Mapping[str, str] | None = None) -> None:
-        self._rows: _Rows = rows._rows if isinstance(rows, Items) else _Rows(rows, columns or {})
+        self._rows: _Rows = rows._rows if isinstance(rows, Items) else _shared_rows(rows, columns or {})
 
     @property
     def ends(self) -> bool:
@@ -145,6 +146,7 @@ class _Rows:
         self.read: list[Item] = []
         self.more: Iterator[tuple[int, Any]] | None
         self._columns = columns
+        self._given = rows
         self._source = "the dataset"
         self._failed: Exception | None = None
         self._keys: dict[str, Item] = {}
@@ -164,6 +166,10 @@ class _Rows:
             )
         else:
             self.more, self.ends = iter(enumerate(rows)), hasattr(rows, "__len__")
+
+    def reads(self, rows: Any) -> bool:
+        """Whether these are the rows of an object."""
+        return self._given is rows
 
     def upto(self, count: int | None) -> list[Item]:
         """Reads `count` rows, or fewer where there are fewer, and returns all rows that were read."""
@@ -209,6 +215,19 @@ class _Rows:
                 hint="Write one row a line, without brackets around all of them." if lines else None,
             )
         return item_of(_renamed(row, self._columns, where) if self._columns else row, len(self.read), where)
+
+
+_iterators: Final[WeakValueDictionary[int, _Rows]] = WeakValueDictionary()
+
+
+def _shared_rows(rows: Any, columns: Mapping[str, str]) -> _Rows:
+    """The rows of a dataset. An iterator gives its rows once: whoever is given it again shares what was read of it."""
+    if not isinstance(rows, Iterator) or columns:
+        return _Rows(rows, columns)
+    found = _iterators.get(id(rows))
+    if found is None or not found.reads(rows):
+        found = _iterators[id(rows)] = _Rows(rows, columns)
+    return found
 
 
 def item_of(row: Mapping[str, Any], index: int, where: str = "the row") -> Item:

@@ -183,3 +183,24 @@ def test_a_dataset_of_splits_names_one() -> None:
     both = datasets.DatasetDict({"train": datasets.Dataset.from_list(rows())})
     with pytest.raises(ConfigError, match=r"Choose one of its splits: dataset\['train'\]"):
         Items(both)
+
+
+@pytest.mark.parametrize("form", [iter, lambda given: map(dict, given), lambda given: (one for one in given)])
+def test_an_iterator_that_is_given_twice_is_read_once(form: Any) -> None:
+    given = form(rows())
+    first, second = Items(given), Items(given)
+    assert [one.prompt for one in first.first(1)] == ["0?"]
+    assert [one.prompt for one in second] == [one.prompt for one in first] == ["0?", "1?", "2?"]
+
+
+def test_instances_share_the_iterator_of_their_class() -> None:
+    from lllm.rl import RLEnv
+
+    class Once(RLEnv):
+        dataset = (one for one in rows())
+        rewards = (lambda completion: 1,)
+
+    class Further(Once):
+        pass
+
+    assert [len(kind().items) for kind in (Once, Further, Once)] == [3, 3, 3]
