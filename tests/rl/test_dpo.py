@@ -272,7 +272,7 @@ def test_what_cannot_be_trained_on_says_so(tmp_path: Path, pairs: TrainingData) 
     texts = [{"prompt": "a", "chosen": "b", "rejected": "c"}]
     with pytest.raises(ConfigError, match="1 of 1 rows have no token ids"):
         _ = (env >> DPO("embedded", data=texts)).data
-    with pytest.raises(ConfigError, match="no data set for training: its first row has a"):
+    with pytest.raises(ConfigError, match="not a data set for training: its first row has a"):
         _ = (env >> DPO("embedded", data=[{"a": 1}])).data
     with pytest.raises(ConfigError, match=r"all \d rows are longer than 8 tokens"):
         _ = (env >> DPO("embedded", data=pairs, max_length=8)).trainer
