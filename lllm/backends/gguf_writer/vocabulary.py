@@ -79,8 +79,9 @@ def read_vocabulary(tokenizer: Any, size: int, ends: Iterable[int] = ()) -> Voca
         raise refused(
             "it puts a space before the first text, which llama.cpp does before each text or before none, and its dialogs "
             + ("begin with a text" if begins else "are not known to begin with a special token"),
-            hint="Save it with a chat template that begins with a special token: tokenizer.chat_template = '{{ bos_token }}...'; "
-            "tokenizer.save_pretrained(FOLDER). The folder itself runs with transformers/FOLDER.",
+            hint="Save it with a chat template that begins with a special token: "
+            "tokenizer.chat_template = '{{ bos_token }}...'; tokenizer.save_pretrained(FOLDER). The folder itself runs with "
+            "transformers/FOLDER.",
         )
     add_bos, add_eos = _affixes(tokenizer, names["bos"], names["eos"])
     if begins is not None and not begins.text.startswith(str(tokenizer.bos_token)):
