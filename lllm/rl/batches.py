@@ -61,9 +61,9 @@ async def _values(
     """Does rollouts, `limit` at once, and returns the results of the step.
 
     Args:
-        run: what the sessions of the rollouts are named by. A rollout that this run has finished under the same version of the
-            policy, with the same seed, is taken from its log; one that was interrupted is repeated, in a session of its own.
-        made_of: what the session of all of them says of them, so that they can be made again; see `lllm.rl.programs`.
+        run: a name, with which the names of the rollouts' sessions begin. A rollout that this run has finished with the same
+            version of the policy, seed and settings is read from its log; an interrupted one is repeated in a new session.
+        made_of: the description of the batch for its session, by which it can be repeated; see `lllm.rl.programs`.
     """
     env, tasks = step.env, list(tasks)
     scope = running(MANY)
@@ -200,7 +200,8 @@ class _Rollouts(ItemsWithSessions):
         return await super().result(index, self._latest(id), value)
 
     def _begins_again(self, index: int) -> bool:
-        """Whether a fork does a rollout from its beginning: the first batch has not finished it, and its state is gone."""
+        """Returns True if a fork does a rollout from its beginning: the first batch has not finished it, and its state is
+        gone."""
         if not isinstance(self.session, Forked) or self._env.setup_hook is None:
             return False
         return read_result(self.session.source, item_session(self.session.record, index)) is None

@@ -55,7 +55,7 @@ CUTS = {
 
 
 OF_CLASS: Final[Any] = type("OfClass", (), {"__repr__": lambda _: "what the class says"})()
-"""Where an argument is not given that may be None."""
+"""Stands for an argument that was not given, where None has a meaning."""
 
 
 class RLEnv:
@@ -163,7 +163,7 @@ class RLEnv:
             if not any(value is one for one in known):
                 raise ConfigError(f"{what} must be {' or '.join(map(str, known))}, got {value!r}")
         self.leaks: list[str] = []
-        """What went wrong when rollouts were taken down."""
+        """Problems when rollouts were closed, one text each."""
         hooks = {"setup": setup, "opening": opening, "step": step, "done": done, "reference": reference}
         self.setup_hook: Hook | None
         self.opening_hook: Hook | None
@@ -178,7 +178,7 @@ class RLEnv:
             )
         isolated = kind.isolated if isolated is OF_CLASS else isolated
         self.isolation: Plan | None = plan_of(self, isolated, given_tools) if isolated is not False else None
-        """How the environment is made in a process of its own; None where it is not isolated."""
+        """The plan by which a process makes the environment; None where it is not isolated."""
         self.tools = self.local_tools if self.isolation is None else remote_tools(self.local_tools)
 
     def _bind(self, hooks: Mapping[str, Any], columns: frozenset[str] | None) -> None:

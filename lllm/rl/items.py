@@ -30,7 +30,7 @@ class Item:
     Attributes:
         index: its place, from 0.
         prompt: the text that the policy is asked, or the messages of a conversation that it continues.
-        answer: the reference answer, or None. info: what else the row has under `info`.
+        answer: the reference answer, or None. info: the mapping that the row has under `info`.
         columns: all other columns. Only rewards, `setup`, `step` and `done` see answer, info and columns.
     """
 
@@ -168,7 +168,7 @@ class _Rows:
             self.more, self.ends = iter(enumerate(rows)), hasattr(rows, "__len__")
 
     def reads(self, rows: Any) -> bool:
-        """Whether these are the rows of an object."""
+        """Returns True if these are the rows of an object."""
         return self._given is rows
 
     def upto(self, count: int | None) -> list[Item]:

@@ -38,7 +38,7 @@ ONE: Final = {
     "turns": "how many replies the policy gave",
     "rollout": "the Rollout",
 }
-"""What a reward of one rollout can ask for, beside the columns of the rows."""
+"""The values that a reward of one rollout can receive, besides the columns of the rows."""
 
 MANY: Final = {
     "prompts": "what was asked",
@@ -52,11 +52,11 @@ MANY: Final = {
     "log_extra": "does nothing outside of a trainer",
     "log_metric": "does nothing outside of a trainer",
 }
-"""What a reward of many rollouts can ask for: lists, in one order; columns are lists, too."""
+"""The values that a reward of many rollouts can receive: lists in the same order; columns are lists, too."""
 
 _SHARED: Final = frozenset(("answer", "info", "prompt"))
 _OF_ONE: Final = ONE.keys() - _SHARED
-"""Who asks for one of these looks at one rollout, whatever its other parameters are called: columns may have plural names."""
+"""A reward with one of these parameters is for one rollout, whatever its others are called: columns may have plural names."""
 _OBJECTS: Final = frozenset(("state", "states", "reply", "rollout", "rollouts", "log_extra", "log_metric"))
 """Names whose values rewards get uncopied. Of all others they get copies, which they may change."""
 _NAMELESS: Final = "<lambda>"
@@ -99,7 +99,7 @@ class Reward:
     names: tuple[str, ...] = ()
     """The parameters that it is given by name."""
     further: bool = False
-    """Whether it takes all else that there is, too (`**kwargs`)."""
+    """True: it gets all other values, too (`**kwargs`)."""
 
     def arguments(self, values: Callable[[str], Any], columns: Iterable[str]) -> dict[str, Any]:
         """Returns the keyword arguments of a call. `values`: returns the value of a name; raises KeyError where there is

@@ -65,7 +65,7 @@ class RolloutStep(Step):
         self.policy = policy.with_(**overrides) if overrides and isinstance(policy, Agent) else policy
         self.name = env.name
         self.settings = settings_digest(env, self.policy)
-        """What a rollout must have in common with this to be taken from a log instead of being done."""
+        """The values that a logged rollout must share with this one to be read instead of being done."""
         self.seeds = _seeded(policy) if env.seeds is None else env.seeds
 
     async def _run(self, value: Task, here: Here) -> Rollout:
