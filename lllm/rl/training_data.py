@@ -134,6 +134,8 @@ class TrainingData(Sequence[dict[str, Any]]):
         """Writes `data.jsonl`, its card `README.md` and `provenance.json` to a folder, which `datasets.load_dataset` reads."""
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
+        # what is interrupted here leaves rows without an origin, and none with the origin of others
+        (place / "provenance.json").unlink(missing_ok=True)
         write_text_atomic(place / "data.jsonl", self.text)
         write_text_atomic(place / "README.md", self.card())
         origin = {name: value for name, value in vars(self).items() if name != "rows"}

@@ -96,6 +96,22 @@ def test_rows_that_were_changed_are_not_those_of_the_card(tmp_path: Path) -> Non
     assert TrainingData.load(file).sessions == {}
 
 
+def test_a_save_that_was_interrupted_leaves_rows_that_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair_samples([sample(1.0), sample(0.0, place=1)]).save(tmp_path / "pairs")
+    other = pair_samples([sample(1.0, place=2), sample(0.0, place=3)])
+
+    def killed(data: TrainingData) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingData, "card", killed)  # after the rows, before their origin
+    with pytest.raises(KeyboardInterrupt):
+        other.save(tmp_path / "pairs")
+    found = TrainingData.load(tmp_path / "pairs")
+    assert (found.rows, found.sessions) == (other.rows, {})
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
