@@ -206,15 +206,30 @@ class UnknownKeyError(ConfigError):
 class UnknownNameError(ConfigError, LookupError):
     """A name that is not registered or stored. `kind` is the noun: prompt, agent, backend, session ..."""
 
+    _known: list[str] | None
+    _hint: str | None
+
     def __init__(
         self, kind: str, name: str, known: Iterable[str], *, hint: str | None = None, where: str | None = None
     ) -> None:
-        known = list(known)
-        close = nearest(name, known)
-        suggestion = f"Did you mean '{close}'?" if close else f"Known: {listing(known)}."
-        super().__init__(f"no {kind} named '{name}'", hint=f"{suggestion} {hint or ''}".strip(), where=where)
+        super().__init__(f"no {kind} named '{name}'", where=where)
         self.kind = kind
         self.name = name
+        self._known, self._more = list(known), hint
+
+    @property
+    def hint(self) -> str | None:
+        """The nearest of the known names, or some of them. Made when it is read: a look through a thousand names takes 40 ms,
+        and code that only asks for a name catches the error."""
+        if self._known is not None:
+            close = nearest(self.name, self._known)
+            suggestion = f"Did you mean '{close}'?" if close else f"Known: {listing(self._known)}."
+            self.hint = f"{suggestion} {self._more or ''}".strip()
+        return self._hint
+
+    @hint.setter
+    def hint(self, hint: str | None) -> None:
+        self._hint, self._known = hint, None
 
 
 class NameTakenError(ConfigError):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from lllm import errors
+from lllm.core.redact import Redactor, scrub
 from lllm.errors import ConfigError, DependencyError, NameTakenError, UnknownNameError
 from lllm.registry import KINDS, Entry, Registry
 from lllm.registry import registry as the_registry
@@ -332,3 +334,32 @@ def test_another_extra_may_do_instead(
         importlib.util, "find_spec", lambda name, *more: None if name in gone else find(name, *more)
     )
     assert Registry().entry("backend", "embedded").missing() == missing
+
+
+def test_who_only_asks_for_a_name_looks_through_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    def nearest(name: str, known: list[str]) -> str:
+        looked.append(name)
+        return known[0]
+
+    monkeypatch.setattr(errors, "nearest", nearest)
+    error = UnknownNameError("session", "a", (name for name in ("b", "c")), hint="Type: lllm sessions")
+    assert looked == []
+    assert [str(error), error.hint] == [
+        "no session named 'a'\n  Did you mean 'b'? Type: lllm sessions",
+        "Did you mean 'b'? Type: lllm sessions",
+    ]
+    assert looked == ["a"]
+    error.hint = "Another."
+    assert str(error) == "no session named 'a'\n  Another."
+    assert UnknownNameError("session", "a", ()).kind == "session"
+    assert looked == ["a"]
+
+
+def test_secrets_among_the_names_are_removed_before_they_are_shown() -> None:
+    redactor = Redactor()
+    redactor.add("KEY", "sk-1234567890abcdef")
+    error = UnknownNameError("agent", "sk-1234567890abcdeg", ["sk-1234567890abcdef", "other"])
+    scrub(error, redactor)
+    assert "abcdef" not in str(error)

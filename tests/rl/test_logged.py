@@ -166,6 +166,17 @@ def test_what_a_run_has_finished_is_not_done_again() -> None:
     assert {id: list(store.read(id)) for id in sessions} == sessions
 
 
+def test_to_find_what_is_finished_costs_no_look_through_all_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nearest(name: str, known: Any) -> str:
+        raise AssertionError(f"looked for {name}")
+
+    monkeypatch.setattr("lllm.errors.nearest", nearest)
+    store, backend = MemoryLog(), ScriptedBackend(asked)
+    for samples in (1, 2):
+        found = counting()(LLM(backend), store=store, run="night", samples=samples)
+        assert [one.status for one in found] == ["done"] * 4 * samples
+
+
 def test_with_other_rewards_it_is_scored_again_and_not_done_again() -> None:
     store, backend = MemoryLog(), ScriptedBackend(asked)
     counting()(LLM(backend), store=store, run="night")
