@@ -18,7 +18,6 @@ TUPLES = ("_asdict", "_field_defaults", "_fields", "_replace")
 FRIENDS = {
     "config/importing.py": {"_imported_by"},
     "replay/calls.py": {"_prepare", "_settings"},
-    "rl/running.py": {"_settings"},
     "rl/selection/candidates.py": {"_prompt"},
     "steps/calls.py": {"_prepare", "_settings"},
     "steps/memories.py": {"_memory"},
