@@ -96,9 +96,7 @@ def test_rows_that_were_changed_are_not_those_of_the_card(tmp_path: Path) -> Non
     assert TrainingData.load(file).sessions == {}
 
 
-def test_a_save_that_was_interrupted_leaves_rows_that_can_be_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_save_leaves_rows_that_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pair_samples([sample(1.0), sample(0.0, place=1)]).save(tmp_path / "pairs")
     other = pair_samples([sample(1.0, place=2), sample(0.0, place=3)])
 
