@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Final
 
 from lllm.backends.harmony import STARTS, Harmony
-from lllm.backends.tagged_calls import cut_call, in_string, read_call, read_calls
+from lllm.backends.tagged_calls import UNFINISHED, cut_call, in_string, read_call, read_calls
 from lllm.backends.thinking_forms import AUTO, HARMONY, OFF, PREFILLED, Form, select_forms
 from lllm.models.message import FunctionCall
 from lllm.ports import Restart, TextDelta, ThinkingDelta, ToolCallDelta
@@ -357,7 +357,9 @@ class Splitter:
             if kind == "think":
                 self._think(text, out)
             elif kind == "call":
-                made = read_call({"name": name, "arguments": text or "{}"})
+                # at the end it is one without its closing mark
+                none = UNFINISHED if self._final and self._cut else "{}"
+                made = read_call({"name": name, "arguments": text or none})
                 self._call([made], out)
             elif kind == "end":
                 if self._block:

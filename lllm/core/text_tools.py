@@ -92,13 +92,16 @@ def without_choice(sampling: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def read(reply: Reply) -> Reply:
-    """The reply with its calls as calls; the same reply where there are none. `raw` is the content as it was written."""
+    """The reply with its calls as calls; the same reply where there are none. `raw` is the content as it was written. The
+    arguments of a call that was cut off are no JSON, so that it is not run."""
     if reply.tool_calls or OPENING not in reply.content:
         return reply
     before, _, rest = reply.content.partition(OPENING)
     calls: list[FunctionCall] = []
-    for block in _BLOCK.finditer(OPENING + rest):
-        calls += _calls(block[1])
+    text = OPENING + rest
+    for block in _BLOCK.finditer(text):
+        open_end = block.end() == len(text) and not block[0].endswith(_CLOSING)
+        calls += _calls(block[1], cut=open_end and reply.finish_reason != "stop")
     if not calls:
         return reply
     finish = "tool_calls" if reply.finish_reason == "stop" else reply.finish_reason
@@ -144,11 +147,16 @@ class Held:
         return kept
 
 
-def _calls(text: str) -> list[FunctionCall]:
-    """The calls of one block. What cannot be read is a call too, with its text as arguments: it is repaired like any other."""
+def _calls(text: str, *, cut: bool) -> list[FunctionCall]:
+    """The calls of one block. What cannot be read is a call too, with its text as arguments: it is repaired like any other.
+    `cut`: the reply ended within the block."""
     if (fenced := _FENCE.match(text)) is not None:
         text = fenced[1]
-    if found := [_of_function(one[1], one[2]) for one in _FUNCTION.finditer(text)]:
+    if functions := list(_FUNCTION.finditer(text)):
+        found = [_of_function(one[1], one[2]) for one in functions]
+        last = functions[-1]
+        if cut and not last[0].endswith("</function>") and not last[2].startswith("{"):
+            found[-1] = found[-1].with_arguments(last[2] or "<")
         return found
     try:
         value = json.loads(text)

@@ -397,6 +397,17 @@ def test_harmony_calls() -> None:
     assert split([role_first], tools=True)[0][2] == calls
 
 
+@pytest.mark.parametrize(
+    ("end", "arguments"), [('{"a":', '{"a":'), ("json<|message|>", "{"), ("functions.add", None)]
+)
+def test_harmony_calls_that_the_token_limit_cut_off(end: str, arguments: str | None) -> None:
+    splitter = Splitter(tools=True)
+    splitter.feed(HARMONY_CALL[: HARMONY_CALL.index(end) + len(end)])
+    splitter.finish(cut=True)
+    assert splitter.content == ""
+    assert [call.arguments for call in splitter.calls] == ([] if arguments is None else [arguments])
+
+
 def test_an_unknown_mode_is_refused() -> None:
     from lllm.errors import ConfigError
 

@@ -33,6 +33,28 @@ def calls(content: str) -> list[tuple[str, Any]]:
     return out
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "<tool_call><function=weather>",
+        "<tool_call>\n<function=weather>\n<parameter=city>\nBe",
+        "<tool_call><function=weather><parameter=city>Bern</parameter>",
+        '<tool_call>{"name": "weather", "arguments": {"city": "Be',
+        '<tool_call>{"name": "weather"',
+        "<tool_call><function=weather><parameter=city>Bern</parameter></function></tool_call><tool_call>"
+        "<function=weather>",
+    ],
+)
+def test_a_call_that_was_cut_off_is_not_run(content: str) -> None:
+    got = read(Reply(content, finish_reason="length"))
+    *_, last = got.tool_calls
+    assert (last.name, got.finish_reason) == ("weather", "length")
+    with pytest.raises(ValueError, match=r"\S"):
+        last.parsed()
+    for whole in got.tool_calls[:-1]:
+        assert whole.parsed() == {"city": "Bern"}
+
+
 WEATHER = [("weather", {"city": "Bern"})]
 JSON = json.dumps(CITY)
 
