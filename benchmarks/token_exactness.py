@@ -85,8 +85,9 @@ def _phase(engine: str, at_once: int, weights: Path) -> Phase:
     def phase(requests: Requests) -> Iterator[Any]:
         from benchmarks.exactness import llama_python, llama_server
 
-        # fewer slots than rollouts: their beginnings are set aside, and found again
-        backend = EmbeddedBackend(weights, slots=max(1, at_once // 2), engine=engine)
+        # beginnings are set aside, and found again: by the server, which has fewer slots than rollouts, or into a slot
+        slots = max(1, at_once // 2) if engine == "xllamacpp" else 2 * at_once
+        backend = EmbeddedBackend(weights, slots=slots, engine=engine)
         backend.load()
         watched = llama_server.watched if engine == "xllamacpp" else llama_python.watched
         with watched(requests) as watch:
