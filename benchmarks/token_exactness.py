@@ -2,6 +2,7 @@
 and llama.cpp.
 
     python -m benchmarks.token_exactness [--rollouts 1000] [--at-once 16] [--backend transformers]
+    python -m benchmarks.token_exactness --quick
 
 The model is watched from outside: what each row of a pass attends to (read from the keys and values themselves), what each
 sequence of llama.cpp holds at which position, and which token is drawn after it. From these alone, without any code of
@@ -25,7 +26,7 @@ from typing import Any
 from benchmarks.exactness.expected import Row, expected_rows, rejections
 from benchmarks.exactness.interrupted import interrupting
 from benchmarks.exactness.requests import Requests
-from benchmarks.exactness.situations import INTERRUPTED, TOKENS, Scripts, agent, environment
+from benchmarks.exactness.situations import INTERRUPTED, SITUATIONS, TOKENS, Scripts, agent, environment
 from lllm.backends.embedded import WEIGHTS, EmbeddedBackend
 from lllm.log.memory import MemoryLog
 from lllm.rl.rows import TokenRow, recorded, rows_of
@@ -180,9 +181,11 @@ def main() -> None:
     parser.add_argument("--rollouts", type=int, default=1000)
     parser.add_argument("--at-once", type=int, default=16)
     parser.add_argument("--backend", choices=tuple(BACKENDS))
+    parser.add_argument("--quick", action="store_true", help="a few rollouts of each kind")
     options = parser.parse_args()
+    count = 4 * len(SITUATIONS) if options.quick else options.rollouts
     for kind in BACKENDS if options.backend is None else (options.backend,):
-        counts = compare(kind, options.rollouts, options.at_once)
+        counts = compare(kind, count, options.at_once)
         print(f"{kind}: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count))
 
 
