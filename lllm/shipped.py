@@ -150,12 +150,12 @@ BUILTINS: Final = (
     ("program", "batch", "lllm.replay.calls:Calls", "a batch of items, each with a session of its own", None),
     (
         "program",
-        "rollouts",
+        "rl/batch",
         "lllm.rl.programs:Rollouts",
         "rollouts in an environment, each with a session",
         None,
     ),
-    ("program", "rollout", "lllm.rl.programs:Rollouts", "one rollout in an environment", None),
+    ("program", "rl/item", "lllm.rl.programs:Rollouts", "one rollout in an environment", None),
     ("program", "endpoint", "lllm.replay.program:EndpointCall", "one call of an endpoint", None),
     ("program", "import", "lllm.replay.calls:Calls", "an imported dialog", None),
 )

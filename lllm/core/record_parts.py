@@ -161,7 +161,7 @@ class Entry(TypedDict):
     kind: NotRequired[
         Annotated[
             str,
-            "`system`, `agent`, `chain`, `batch`, `rollouts`, `rollout`, `chat`, `import`, or a program that was registered",
+            "`system`, `agent`, `chain`, `batch`, `rl/batch`, `rl/item`, `chat`, `import`, or one that was registered",
         ]
     ]
     type: NotRequired[Annotated[str, "the system's type"]]

@@ -34,7 +34,7 @@ class ItemEdit:
         self.fresh = fresh
 
 
-BATCHES: Final = ("batch", "rollouts")
+BATCHES: Final = ("batch", "rl/batch")
 """Kinds of programs whose items have sessions of their own."""
 
 

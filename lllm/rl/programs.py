@@ -25,8 +25,8 @@ ROWS: Final = 1000
 """Rows that are named by their keys, at most."""
 _SAME: Final = 20
 """Rows that are compared, to tell an environment from another of its class."""
-ONE: Final = "rollout"
-MANY: Final = "rollouts"
+ONE: Final = "rl/item"
+MANY: Final = "rl/batch"
 """The kinds of their sessions' programs."""
 
 
@@ -76,7 +76,12 @@ def _row(env: RLEnv, key: str, place: int, asked: Any = None) -> Item:
 
 
 def describe_training(
-    env: RLEnv, tasks: Sequence[Task], arguments: Mapping[str, Any], overrides: Mapping[str, Any]
+    env: RLEnv,
+    tasks: Sequence[Task],
+    arguments: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    *,
+    seeds: bool,
 ) -> dict[str, Any] | None:
     """Returns the description of a training's batch. It names only the model: the weights of that moment are gone, and a replay
     needs none."""
@@ -85,7 +90,7 @@ def describe_training(
         return None
     found = {
         "environment": name,
-        "policy": {"training": True},
+        "policy": {"training": True, "seeds": seeds},
         "tasks": [[task.item.key, task.item.index, task.sample, task.seed, task.policy] for task in tasks],
         **arguments,
         "overrides": dict(overrides),
@@ -228,6 +233,7 @@ def _batch(told: Mapping[str, Any], rerun: Rerun) -> Again:
 
         more = {name: told[name] for name in ("run", "limit") if name in told}
         step = RolloutStep(env, env.policy(policy), told["overrides"])
+        step.seeds = bool(told["policy"].get("seeds", step.seeds))
         found = await roll_out(step, _tasks(told, items), store=store, progress=False, made_of=told, **more)
         return found.record()
 

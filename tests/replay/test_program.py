@@ -150,7 +150,7 @@ def test_an_unknown_kind_is_an_error(tmp_path: Path) -> None:
             action()
         words = str(raised.value)
         assert "no program named 'rollout'" in words
-        assert "agent, batch, chain, chat, endpoint, import, system" in words
+        assert "agent, batch, chain, chat, endpoint, import, rl/batch, rl/item, system" in words
         assert "entry=main" in words
         assert 'lllm.registry.add("program", "rollout"' in words
     assert "no program named 'rollout'" in str(whatif([id], store=store).cases[0].error)

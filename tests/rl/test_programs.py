@@ -57,7 +57,7 @@ def sessions(store: Any) -> list[str]:
 
 
 def batch_of(store: Any) -> str:
-    return next(one.id for one in store.sessions() if one.meta["entry"]["kind"] == "rollouts")
+    return next(one.id for one in store.sessions() if one.meta["entry"]["kind"] == "rl/batch")
 
 
 WAYS: list[tuple[str, dict[str, Any], int]] = [

@@ -87,7 +87,7 @@ def roll_out(
     env.leaks = []
     overrides = {**SAMPLED, **sampling}
     made_of = (
-        describe_training(env, tasks, {"run": name, "limit": spec.concurrency}, overrides)
+        describe_training(env, tasks, {"run": name, "limit": spec.concurrency}, overrides, seeds=step.seeds)
         if spec.agent is None
         else None
     )
