@@ -79,7 +79,10 @@ def touched(tree: ast.Module) -> Iterator[str]:
 
 
 def own(node: ast.Attribute) -> bool:
-    return ast.unparse(node.value) in ("self", "cls", "super()")
+    owner = node.value
+    if isinstance(owner, ast.Call):  # super()
+        owner = owner.func
+    return isinstance(owner, ast.Name) and owner.id in ("self", "cls", "super")
 
 
 def package(path: Path) -> str:
