@@ -29,7 +29,7 @@ values = st.recursive(
 @example({"$float": "1.0"})
 @example({"$dict": {}})
 @example({"$tuple": []})
-@example([1e-3, 9.99e-4, 1e15, 999999999999999.9, -0.0, 12.5])
+@example([1e-5, 9.99e-6, 1e-6, 1e15, 999999999999999.9, -0.0, 12.5])
 @example([2**63, 2**64, -(2**63) - 1])
 @example({"\ue000": 1, "\U00010000": 2})
 @example("\ud800")

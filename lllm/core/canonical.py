@@ -51,10 +51,14 @@ def encode(value: Any) -> bytes:
         return _slow(value)  # an integer beyond 64 bits, half of a surrogate pair, or the better error
     try:
         # no key has other characters where the whole has none
-        plain = _exact(value, DEEPEST) if data.isascii() else _plain(value, DEEPEST)
-    except RecursionError:  # the caller's own stack is deep
-        plain = False
-    return data if plain else _slow(value)
+        if _exact(value, DEEPEST) if data.isascii() else _plain(value, DEEPEST):
+            return data
+        return orjson.dumps(_with_numbers(value, DEEPEST), option=_SORTED)
+    except (
+        RecursionError,
+        _NotPlain,
+    ):  # the caller's own stack is deep, or the value has more than odd floats
+        return _slow(value)
 
 
 def encode_texts(value: Any) -> bytes:
@@ -76,7 +80,7 @@ def encode_plain(value: Any) -> bytes:
 
 def is_plain_float(value: float) -> bool:
     """Whether a float of `encode_plain` is written as ECMAScript does."""
-    return 1e-3 <= abs(value) < 1e15 and not value.is_integer()
+    return 1e-5 <= abs(value) < 1e15 and not value.is_integer()
 
 
 def decode(data: bytes | bytearray | memoryview | str) -> Any:
@@ -148,6 +152,32 @@ def _exact(value: Any, left: int) -> bool:
         if type(item) not in _SCALARS and not _exact(item, left - 1):
             return False
     return left > 0
+
+
+class _NotPlain(Exception):
+    """A value has something beside floats that orjson writes differently."""
+
+
+def _with_numbers(value: Any, left: int) -> Any:
+    """The value with ECMAScript's text for each float that orjson writes differently: log-probabilities are often tiny, and
+    one of them would make a long reply slow to write. Raises _NotPlain, and ValueError for NaN."""
+    kind = type(value)
+    if kind is dict:
+        if left <= 0 or not all(map(str.isascii, value)):
+            raise _NotPlain
+        return {
+            key: item if type(item) in _SCALARS else _with_numbers(item, left - 1)
+            for key, item in value.items()
+        }
+    if kind is list or kind is tuple:
+        if left <= 0:
+            raise _NotPlain
+        return [item if type(item) in _SCALARS else _with_numbers(item, left - 1) for item in value]
+    if kind is float:
+        return value if is_plain_float(value) else orjson.Fragment(number(value))
+    if kind in _SCALARS:
+        return value
+    raise _NotPlain
 
 
 def _is_plain(value: Any) -> bool:

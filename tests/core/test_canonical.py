@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import struct
 from typing import Any
 
@@ -71,6 +72,43 @@ def test_the_example_of_the_rfc() -> None:
 def test_keys_are_sorted_by_utf_16() -> None:
     keys = ["€", "\r", "\ufb33", "1", "😀", "\x80", "ö"]
     assert list(json.loads(encode(dict.fromkeys(keys, 0)))) == ["\r", "1", "\x80", "ö", "€", "😀", "\ufb33"]
+
+
+@pytest.mark.parametrize("exponent", range(-12, 23))
+def test_floats_of_every_size_are_written_as_ecmascript_does(exponent: int) -> None:
+    chance = random.Random(exponent)
+    values = [chance.choice((-1, 1)) * chance.uniform(1, 10) * 10.0**exponent for _ in range(300)]
+    values += [round(one, 3 - exponent) for one in values] + [10.0**exponent, 0.0, -0.0]
+    for value in values:
+        assert encode(value).decode() == canonical.number(value)
+    assert encode({"all": values}) == canonical._slow({"all": values})
+
+
+def test_tiny_and_whole_floats_do_not_make_a_reply_slow_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    reply = {
+        "logprobs": [
+            {"token": "\u00e9", "id": 3, "logprob": value, "top": ()} for value in (-0.25, -3e-6, 0.0, -1e-9)
+        ]
+    }
+    wanted = canonical._slow(reply)
+
+    def slow(value: object) -> bytes:
+        raise AssertionError(value)
+
+    monkeypatch.setattr(canonical, "_slow", slow)
+    assert encode(reply) == wanted
+
+
+class Text(str):
+    """A subclass of a type of JSON."""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[1.0, Text("x")], [1.0, {"\ue000": 1, "\U00010000": 2}], {"a": 2.0, "b": [[Text("y")]]}, [1.0, 10**25]],
+)
+def test_whole_floats_beside_what_needs_a_closer_look(value: object) -> None:
+    assert encode(value) == canonical._slow(value)
 
 
 @given(VALUES)
