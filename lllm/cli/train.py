@@ -42,8 +42,6 @@ def train(
     _look_at(file.output_dir, config, resume=resume, overwrite=overwrite or dry_run)
     check = training.checked()
     file.check_gguf()
-    if overwrite and not dry_run:
-        _clear(file.output_dir)
     if not json and check is not None:
         output.say(str(check))
     if dry_run:
@@ -55,14 +53,19 @@ def train(
         else:
             output.table(("WHAT", ""), _told(plan))
         return 0
+    from lllm.rl.training_plan import ROLLOUTS
     from lllm.rl.training_run import train as run
 
-    result, stopping = run(training, say=output.say, resume=resume)
-    model = file.output_dir
-    if training.spec.lora is not None:
-        model = training.save_merged(file.output_dir / "merged")
-    if (kind := file.data.get("gguf")) is not None:
-        training.export_gguf(file.output_dir / "model.gguf", kind=kind)
+    kind = file.data.get("gguf")
+    with training.alone():
+        if overwrite:
+            _clear(file.output_dir)
+        result, stopping = run(training, say=output.say, resume=resume)
+        model = file.output_dir
+        if training.spec.lora is not None:
+            model = training.save_merged(file.output_dir / "merged")
+        if kind is not None:
+            training.export_gguf(file.output_dir / "model.gguf", kind=kind)
     step, steps = int(result.global_step), int(training.trainer.state.max_steps)
     stopped = stopping.stopped and step < steps
     folder = shown(file.output_dir)
@@ -78,7 +81,8 @@ def train(
     if json:
         output.data(told)
     else:
-        for line in _end(told, config, stopping.rewards, file.data["environment"]):
+        has_rollouts = training.spec.kind in ROLLOUTS
+        for line in _end(told, config, stopping.rewards, file.data["environment"], has_rollouts):
             output.text(line)
     return INTERRUPTED if stopped else 0
 
@@ -87,13 +91,14 @@ def _look_at(folder: Path, config: Path, *, resume: bool, overwrite: bool) -> No
     """Refuses to go on where there is nothing, and to begin where something is."""
     from lllm.cli.files import can_be_written
     from lllm.config.layer import shown
-    from lllm.rl.training_run import last_checkpoint
+    from lllm.rl.trainers.folder import last_checkpoint, name_of
 
     can_be_written(folder / "README.md")
     last = last_checkpoint(folder) if folder.is_dir() else None
-    if resume and last is None:
+    if resume and last is None and name_of(folder) is None:
         raise ConfigError(
-            f"there is no checkpoint in {shown(folder)}", hint=f"To begin: lllm train --config {config}"
+            f"there is no training in {shown(folder)} to go on with",
+            hint=f"To begin: lllm train --config {config}",
         )
     if last is not None and not resume and not overwrite:
         raise ConfigError(
@@ -106,14 +111,15 @@ def _clear(folder: Path) -> None:
     """Removes the checkpoints of a training that is begun anew: `--resume` would go on from them."""
     import shutil
 
-    from lllm.rl.training_run import checkpoints
+    from lllm.rl.trainers.folder import checkpoints
 
     for path in checkpoints(folder):
         shutil.rmtree(path)
 
 
 def _told(plan: TrainingPlan) -> list[tuple[str, str]]:
-    per_step = f"{plan.rollouts_per_step:g} rollouts, of {plan.rows_per_step:g} rows"
+    rollouts, rows_of = f"{plan.rollouts_per_step:g}", f"{plan.rows_per_step:g}"
+    per_step = f"{rollouts} rollouts, of {rows_of} row{'' if rows_of == '1' else 's'}"
     rows: list[tuple[str, str | None]] = [
         ("environment", f"{plan.environment}: {output.counted(plan.rows, 'row')}"),
         ("trainer", plan.trainer + (", an adapter alone" if plan.adapter else "")),
@@ -152,19 +158,23 @@ def _sampled(plan: TrainingPlan) -> str:
     return words + f"; {output.counted(one.rows, 'training row')}, {output.counted(one.turns, 'turn')}"
 
 
-def _end(told: dict[str, Any], config: Path, rewards: list[float], environment: str) -> list[str]:
+def _end(
+    told: dict[str, Any], config: Path, rewards: list[float], environment: str, has_rollouts: bool
+) -> list[str]:
     folder = told["output_dir"]
     if told["stopped"]:
         return [
             f"stopped after step {told['step']} of {told['steps']}; its checkpoint and model are in {folder}",
             f"To go on: lllm train --config {config} --resume",
         ]
-    lines = [f"{told['step']} steps; the model is in {folder}"]
+    lines = [f"{output.counted(told['step'], 'step')}; the model is in {folder}"]
     if len(rewards) > 1:
         from lllm.rl.trainers.reports import first_and_last
 
         first, last = first_and_last(rewards)
         lines.append(f"reward of its rollouts: {first:.3f} at first, {last:.3f} at last")
+    if not rewards and has_rollouts:
+        lines.append("none of its rollouts had a reward: the model has learned nothing")
     lines.append(f"Try it: lllm rl run {environment} --model {told['model']}")
     if told["gguf"]:
         lines.append(f"On llama.cpp: --model llama_cpp/{told['gguf']}")

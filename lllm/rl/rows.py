@@ -66,10 +66,16 @@ class TokenRow:
 
 
 class Recorder:
-    """Watches a session, as an entry of its `watchers`, and keeps the tokens of its replies: logged or not."""
+    """Watches a session, as an entry of its `watchers`, and keeps the tokens of its policy's replies: logged or not.
 
-    def __init__(self, session: Session | None = None) -> None:
+    Args:
+        model: the policy. Replies of other models (a helper that a tool asks, an agent that is called) are none that it wrote.
+            None: the model of the first call.
+    """
+
+    def __init__(self, session: Session | None = None, model: str | None = None) -> None:
         self._session = session
+        self._model = model
         self._replies: list[dict[str, Any]] = []
         self._open: dict[str, dict[str, Any]] = {}
         self._plain: dict[str, bool] = {}  # by call: whether it drew from the model's own distribution
@@ -93,13 +99,17 @@ class Recorder:
         if call is None:
             return
         if kind == ev.CALL_STARTED:
+            if self._model is None:
+                self._model = data.get("model")
+            if data.get("model") != self._model:
+                return
             sampling = data.get("sampling") or {}
             self._plain[call] = _plain(sampling)
             self._agents[call] = data["agent"]
             if sampling.get("token_ids"):
                 self._asking.add(data["agent"])
-        elif kind == ev.MODEL_REPLIED:
-            plain = self._plain.get(call, False)
+        elif kind == ev.MODEL_REPLIED and call in self._plain:
+            plain = self._plain[call]
             self._open[call] = {"call": call, "data": data, "event": place, "accepted": True, "plain": plain}
             self._replies.append(self._open[call])
         elif kind == ev.REPLY_REJECTED and call in self._open:
@@ -107,8 +117,8 @@ class Recorder:
 
     @property
     def _own(self) -> list[dict[str, Any]]:
-        """The policy's replies: those of agents that were asked for token ids. Others (an agent that is a tool, one that sums
-        up) wrote what the policy has read. All replies where none was asked."""
+        """The policy's replies: those of its model, by agents that were asked for token ids. Others (an agent that is a tool,
+        one that sums up) wrote what the policy has read. All of the model's where none was asked."""
         if not self._asking:
             return self._replies
         return [one for one in self._replies if self._agents.get(one["call"]) in self._asking]

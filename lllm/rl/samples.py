@@ -80,7 +80,7 @@ def read_sample(store: LogStore, session: str) -> Sample:
         raise ConfigError(
             f"no agent call of session '{session}' is done", hint="Give sessions that have a reply."
         )
-    recorder = Recorder()
+    recorder = Recorder(model=talk.call.model)
     for event in source.events:
         recorder.take(event["kind"], event["data"], event["call"], event["seq"])
     segments = tuple(recorder.segments()) if recorder.complete else ()
@@ -116,9 +116,9 @@ def read_sample(store: LogStore, session: str) -> Sample:
 
 
 def _talk(source: Source, *, cut: bool) -> Talk | None:
-    """The dialog of the last agent call that is done. `cut`: else of the last one: a rollout that ran into a limit has one that
-    failed, and what it wrote is its outcome."""
-    talks = list(source.talks())
+    """The dialog of the last agent call that is done, which no tool of another one made. `cut`: else of the last one: a rollout
+    that ran into a limit has one that failed, and what it wrote is its outcome."""
+    talks = [one for one in source.talks() if one.call.parent is None]
     done = [one for one in talks if one.call.status == "done" and one.replies]
     if cut:
         return talks[-1] if talks else None

@@ -101,6 +101,7 @@ class TrainingFile:
         model: Any = self._guarded(("model",), self._model)
         agent: Any = self._guarded(("agent",), self._agent) if "agent" in self.data else None
         data: Any = self._guarded(("data",), lambda: self._data(kind)) if "data" in self.data else None
+        self._guarded(("lora",), self._lora)
         spec: Any = None
         if kind is not None:
             self._check_config(kind)
@@ -108,7 +109,9 @@ class TrainingFile:
                 spec = self._guarded(("config",), lambda: self._spec(kind, model, agent, data))
         if spec is not None and env is not None:
             args = self._guarded(("config",), lambda: trl_config(spec))
-            self._guarded(("environment",), lambda: _has_rows(env, args))
+            self._guarded(("config",), lambda: _can_be_watched(env, spec, args))
+            if args is not None:
+                self._guarded(("environment",), lambda: _has_rows(env, args))
         raise_errors(list(found), str(self.path))
         assert env is not None
         made: Training = env >> spec
@@ -139,7 +142,7 @@ class TrainingFile:
                 self._problems.add(placed(one, self._layer.at(path)))
         except LLMError as error:
             self._problems.add(ConfigError(error.message, hint=error.hint, where=self._layer.at(path)))
-        except (TypeError, ValueError) as error:  # of TRL's config class
+        except (TypeError, ValueError, RuntimeError, ImportError) as error:  # of TRL's config class
             words = " ".join(str(error).split())
             self._problems.add(ConfigError(words, where=self._layer.at(path)))
         return None
@@ -211,19 +214,34 @@ class TrainingFile:
                 raise no_tokens(read, kind.__name__)
         return read
 
+    def _lora(self) -> None:
+        from lllm.rl.trainers.defaults import lora_config
+
+        lora_config(self.data.get("lora"))
+
     def _check_config(self, kind: Any) -> None:
         import trl
 
         config = getattr(trl, CONFIGS[kind.kind])
+        from lllm.rl.trainers.typed import misfit
+        from lllm.rl.trainers.unused import problem_of
+
         own = own_options(kind)
         known = [*own, *sorted(inspect.signature(config).parameters)]
-        for name in self.data.get("config") or {}:
+        for name, value in (self.data.get("config") or {}).items():
             where = self._layer.at(("config", name))
             if name in OURS:
                 words = f"config.{name} has a key of its own in this file"
                 self._problems.add(ConfigError(words, hint=f"Write {OURS[name]}: ...", where=where))
             elif name not in known:
                 self._problems.add(UnknownKeyError(name, known, where=where))
+            elif name in own:
+                if (wanted := misfit(kind.hints().get(name), value)) is not None:
+                    words = f"config.{name} is {value!r:.60}; it is {wanted}"
+                    self._problems.add(ConfigError(words, where=where))
+            elif (problem := problem_of(kind.kind, config, name, value)) is not None:
+                words = f"config.{problem.message}"
+                self._problems.add(ConfigError(words, hint=problem.hint, where=where))
 
     def _spec(self, kind: Any, model: str, agent: Any, data: Any) -> Any:
         lora = self.data.get("lora")
@@ -270,6 +288,18 @@ def trl_config(spec: Any) -> Any:
 
     kind = getattr(trl, CONFIGS[spec.kind])
     return kind(**settings(spec, kind, on_cpu=not torch.cuda.is_available()))
+
+
+def _can_be_watched(env: RLEnv, spec: Any, args: Any) -> None:
+    """Requires what the training is to be reported to, and signs that there are."""
+    from transformers.integrations import get_reporting_integration_callbacks
+
+    from lllm.rl.trainers.signs import Watching
+
+    Watching(env.rewards, spec.stop_on)
+    if args is not None:
+        for one in get_reporting_integration_callbacks(args.report_to):
+            one()  # raises where its package is not installed
 
 
 def _has_rows(env: RLEnv, args: Any) -> None:

@@ -6,7 +6,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
@@ -75,19 +74,3 @@ def _interruptible(stopping: Stopping, say: Callable[[str], None]) -> Iterator[N
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint in a folder; None where it has none."""
-    found = checkpoints(folder)
-    return found[-1] if found else None
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, oldest first."""
-    found = [
-        (int(path.name.rpartition("-")[2]), path)
-        for path in folder.glob("checkpoint-*")
-        if path.name.rpartition("-")[2].isdigit() and (path / "trainer_state.json").is_file()
-    ]
-    return [path for _, path in sorted(found)]

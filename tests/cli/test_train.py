@@ -104,7 +104,7 @@ def test_files_and_checkpoints_are_looked_at_first(
 ) -> None:
     refuse_loading(monkeypatch)
     assert "there is no file other.yaml" in lllm("train", "-c", "other.yaml").err
-    assert "there is no checkpoint in runs/one" in lllm("train", "--resume").err
+    assert "there is no training in runs/one to go on with" in lllm("train", "--resume").err
     checkpoint = project / "runs" / "one" / "checkpoint-9"
     checkpoint.mkdir(parents=True)
     (checkpoint / "trainer_state.json").write_text("{}")

@@ -181,7 +181,7 @@ def test_a_slip_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UnknownKeyError, match="learning_rate"):
         _ = training(tmp_path, learnin_rate=1).trainer
     with pytest.raises(ConfigError, match="rewards and rollouts are the environment's"):
-        _ = training(tmp_path, use_vllm=True).trainer
+        _ = training(tmp_path, reward_funcs=[right]).trainer
     with pytest.raises(ConfigError, match="trains in an environment"):
         _ = "env" >> GRPO("embedded")
     with pytest.raises(ConfigError, match="the class PPO was given"):

@@ -9,14 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lllm.core.canonical import digest_of
 from lllm.errors import ConfigError
 from lllm.rl.running import Task, seed_of
 from lllm.rl.samples import Sample, samples_of
 from lllm.rl.trainers.data_spec import check_wanted
 from lllm.rl.trainers.given import read_given
 from lllm.rl.trainers.local import without_deprecations
-from lllm.rl.trainers.training import Training
+from lllm.rl.trainers.signs import Unscored
+from lllm.rl.trainers.training import Training, building
 from lllm.rl.training_data import TrainingData
 
 if TYPE_CHECKING:
@@ -34,18 +34,19 @@ class DataTraining(Training):
     def __init__(self, env: RLEnv, spec: DataSpec) -> None:
         super().__init__(env, spec)
         self._resumed = False
+        self.samples = spec.data is None
 
     @property
-    def folder(self) -> Path:
+    def place(self) -> Path:
         """Where the data are written to."""
-        return Path(self.spec.output_dir) / "data"
+        return self.folder / "data"
 
     @cached_property
     def data(self) -> TrainingData:
         """What is trained on. Raises ConfigError: nothing is left of it, or it is of another kind."""
         spec = self.spec
-        if self._resumed and (self.folder / "data.jsonl").is_file():
-            return TrainingData.load(self.folder)
+        if self._resumed and (self.place / "data.jsonl").is_file():
+            return TrainingData.load(self.place)
         found = self._sampled() if spec.data is None else read_given(self)
         check_wanted(type(spec), found.kind)
         if not found.rows:
@@ -76,8 +77,10 @@ class DataTraining(Training):
             for sample in range(spec.samples)
         ]
         sampling = {"temperature": spec.temperature, "max_tokens": spec.max_tokens}
-        name = digest_of([sampling["temperature"], spec.max_tokens]).removeprefix("sha256:")[:8]
-        trained = roll_out(self, backend, tasks, f"{self.env.name}-samples-{name}", progress=None, **sampling)
+        trained = roll_out(
+            self, backend, tasks, f"{self.env.name}-samples-{self.run}", progress=None, **sampling
+        )
+        Unscored().look(trained)
         dropped: Counter[str] = Counter()
         samples = samples_of(trained, _readable(spec.store), dropped, mask_cut=self.env.cut == "mask")
         if spec.control == "shuffled":
@@ -108,7 +111,7 @@ class DataTraining(Training):
         from lllm.rl.trainers import data_trainers
         from lllm.rl.trainers.progress import Progress
 
-        with without_deprecations():
+        with without_deprecations(), building():
             made = data_trainers.BUILDERS[self.spec.kind](self, model, data)
         made.add_callback(Progress())
         made.remove_callback(PrinterCallback)  # whole dicts on stdout
@@ -116,15 +119,17 @@ class DataTraining(Training):
 
     def train(self, **more: Any) -> Any:
         """See `Training.train`."""
-        self.checked()
-        if more.get("resume_from_checkpoint") and "data" not in vars(self):
-            self._resumed = True
-        trainer = self.trainer
-        self.data.save(self.folder)
-        with without_deprecations():
-            result = trainer.train(**more)
-        self.policy_backend.updated(self.step)
-        self.save()
+        with self.alone():
+            self.checked()
+            if more.get("resume_from_checkpoint") and "data" not in vars(self):
+                self._resumed = True
+            more = self._begin(**more)
+            trainer = self.trainer
+            self.data.save(self.place)
+            with without_deprecations():
+                result = trainer.train(**more)
+            self.policy_backend.updated(self.step)
+            self.save()
         return result
 
     @property

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
+from lllm.errors import UnknownKeyError
+from lllm.rl.trainers.unused import problem_of
+
 if TYPE_CHECKING:
     from lllm.rl.trainers.spec import TrainerSpec
 
@@ -44,8 +47,11 @@ OF_KIND: Final[Mapping[str, Mapping[str, Any]]] = {
 
 def settings(spec: TrainerSpec, config: type, *, on_cpu: bool) -> dict[str, Any]:
     """The arguments of TRL's config class: the user's over those above. UnknownKeyError for a name that the class does not
-    have."""
+    have, ConfigError for a value that is none, or that has no effect."""
     given = spec.checked({field.name for field in fields(config)})
+    for name, value in given.items():
+        if (problem := problem_of(spec.kind, config, name, value)) is not None:
+            raise problem
     if "gradient_checkpointing" in given:  # its name until transformers 5.24
         given["activation_checkpointing"] = given.pop("gradient_checkpointing")
     values = {**DEFAULTS, **OF_KIND[spec.kind], **(ON_CPU if on_cpu else {}), **given}
@@ -61,9 +67,13 @@ def is_on_cpu(model: Any) -> bool:
 
 
 def lora_config(value: Any) -> Any:
-    """A `peft.LoraConfig` from its arguments; anything else as it is."""
+    """A `peft.LoraConfig` from its arguments; anything else as it is. UnknownKeyError for one that it does not take."""
     if value is None or not isinstance(value, dict):
         return value
     from peft import LoraConfig
 
+    known = [field.name for field in fields(LoraConfig) if field.init]
+    for name in value:
+        if name not in known:
+            raise UnknownKeyError(name, known, where="lora")
     return LoraConfig(**{"task_type": "CAUSAL_LM", **value})

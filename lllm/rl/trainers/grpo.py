@@ -14,7 +14,6 @@ from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head, use_adapter
 
-from lllm.core.canonical import digest_of
 from lllm.errors import ConfigError, UnsupportedError
 from lllm.rl.credit import SILENT, Group, advantages_of
 from lllm.rl.policy import PolicyBackend
@@ -24,7 +23,7 @@ from lllm.rl.trainers.local import Local, without_deprecations
 from lllm.rl.trainers.prefixes import changes
 from lllm.rl.trainers.progress import Progress
 from lllm.rl.trainers.rollouts import Trained, roll_out
-from lllm.rl.trainers.signs import Watching
+from lllm.rl.trainers.signs import Unscored, Watching
 from lllm.terminals import warn
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ _PER_ROW: Final = ("grpo", "sapo", "luspo")
 def build_grpo(training: Training) -> Trainer:
     """The trainer of `env >> GRPO(...)`. Raises ConfigError and UnknownKeyError."""
     env, spec = training.env, training.spec
-    for name in ("tools", "environment_factory", "reward_funcs", "use_vllm", "sync_ref_model"):
+    for name in ("tools", "environment_factory", "reward_funcs"):
         if spec.config.get(name):
             raise ConfigError(f"GRPO(...) takes no {name}: tools, rewards and rollouts are the environment's")
     model, tokenizer = training.parts
@@ -122,22 +121,17 @@ class Trainer(Local, GRPOTrainer):  # type: ignore[misc]  # trl has no types
         )
         self.policy_backend.rest()
         self._versioned = -1
-        env, spec = training.env, training.spec
-        told = [
-            env.name,
-            spec.seed,
-            spec.output_dir,
-            self.temperature,
-            self.max_completion_length,
-            env.max_turns,
-        ]
-        self.sessions_name = f"{env.name}-{digest_of(told).removeprefix('sha256:')[:8]}"
-        """What the sessions of its rollouts are named by: the same for a training that is resumed."""
+        self._unscored = Unscored()
         self._best: float | None = None
         self._worst: float | None = None
         self.first: list[Trained] = []
         self.last: list[Trained] = []
         """The rollouts of the first and of the last batch."""
+
+    @property
+    def sessions_name(self) -> str:
+        """What the sessions of its rollouts are named by: the same for a training that is resumed."""
+        return f"{self.training.env.name}-{self.training.run}"
 
     def refer_to(self, reference: Any, beta: float) -> None:
         """Holds the policy to a reference model: `beta` times the KL divergence from it is a part of the loss."""
@@ -147,7 +141,15 @@ class Trainer(Local, GRPOTrainer):  # type: ignore[misc]  # trl has no types
         self.beta = self.args.beta = beta
         self.ref_model = self.accelerator.prepare_model(reference, evaluation_mode=True)
 
-    # --- TRL's hook
+    # --- TRL's hooks
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
+        """TRL's, whose `dr_grpo` divides by the number of rows: here by that of rollouts, so that what one weighs does not
+        depend on how often another one branched, or is missing."""
+        loss = super()._compute_loss(model, inputs)
+        if self.loss_type == "dr_grpo":
+            return loss * inputs["rows_per_rollout"]
+        return loss
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         mode = "train" if self.model.training else "eval"
@@ -156,6 +158,7 @@ class Trainer(Local, GRPOTrainer):  # type: ignore[misc]  # trl has no types
             self.policy_backend.updated(step)
             self._versioned = step
         trained = self._rollouts(inputs, step)
+        self._unscored.look(trained, step)
         self.last = trained
         self.first = self.first or trained
         size = self.num_generations if mode == "train" else self.num_generations_eval
@@ -175,6 +178,7 @@ class Trainer(Local, GRPOTrainer):  # type: ignore[misc]  # trl has no types
                 hint="Use loss_type='dapo' (the default), 'bnpo' or 'dr_grpo', which count each token once.",
             )
         batch = self._tensors(rows, mode)
+        batch["rows_per_rollout"] = torch.tensor(len(batch["prompt_ids"]) / len(trained))
         self._measure(mode, trained, groups, batch)
         return batch
 
@@ -215,7 +219,8 @@ class Trainer(Local, GRPOTrainer):  # type: ignore[misc]  # trl has no types
         parts = self.args.steps_per_generation if mode == "train" else 1
         count = max(parts, -(-len(rows) // parts) * parts)
         width = max((len(row.prompt) for row, _ in rows), default=1)
-        length = max((len(row.completion) for row, _ in rows), default=1)
+        # TRL takes a width of 1 for a value per row, not per token, in its metrics
+        length = max(2, *(len(row.completion) for row, _ in rows), 0)
         prompts = torch.full((count, width), pad, dtype=torch.long)
         prompt_mask = torch.zeros((count, width), dtype=torch.long)
         completions = torch.full((count, length), pad, dtype=torch.long)

@@ -28,6 +28,8 @@ def open_model(model: Any, tokenizer: Any = None) -> tuple[Any, Any]:
             )
         if tokenizer is None:
             raise ConfigError("a model that is given as an object needs its tokenizer: tokenizer=...")
+        if tokenizer.pad_token_id is None:  # as of a folder
+            tokenizer.pad_token = tokenizer.eos_token
         return model.train(), tokenizer
     options: dict[str, Any] = {"dtype": "float32"}
     path = model.removeprefix("transformers/")

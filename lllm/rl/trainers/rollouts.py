@@ -15,6 +15,7 @@ from lllm.rl.programs import describe_training
 from lllm.rl.rollout import CUT, MISSING, Rollout
 from lllm.rl.rows import Recorder, TokenRow, recorded, rows_of
 from lllm.rl.running import RolloutStep, Task
+from lllm.session import Session
 from lllm.sync import run
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ def roll_out(
         if spec.agent is None
         else None
     )
-    with backend.answering():
+    # each rollout has a session of its own, in a session that is running, too: rows are read from it alone
+    with backend.answering(), Session.outside():
         found: list[Trained] = run(
             values_of_rollouts(
                 step,

@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 from lllm.errors import ConfigError, listing
 from lllm.rl.credit import SILENT
 from lllm.rl.rewards import Reward
+from lllm.rl.rollout import MISSING
 from lllm.rl.trainers.reports import curves
 from lllm.terminals import warn
 
@@ -95,6 +96,30 @@ def signs(history: Sequence[Mapping[str, Any]], rewards: Sequence[Reward]) -> di
     """The signs in the metrics of a training."""
     found = curves(history)
     return {name: words for name, look in SIGNS.items() if (words := look(found, rewards)) is not None}
+
+
+class Unscored:
+    """Says why rollouts have no reward, or lack a part of it: a reward that raises, an environment that fails. Each once, with
+    the first of its words."""
+
+    def __init__(self) -> None:
+        self.told: set[str] = set()
+
+    def look(self, trained: Sequence[Any], step: int = 0) -> None:
+        """Looks at rollouts that are done."""
+        found: dict[str, list[str]] = {}
+        for one in trained:
+            rollout = one.rollout
+            lost = {rollout.reason or "missing": rollout.detail or ""} if rollout.status == MISSING else {}
+            for name, why in {**rollout.errors, **lost}.items():
+                found.setdefault(name, []).append(why)
+        for name, reasons in found.items():
+            if name in self.told:
+                continue
+            self.told.add(name)
+            count = f"{len(reasons)} of {len(trained)}"
+            words = "step %s: '%s' is missing from %s rollouts: %.300s"
+            warn(logging.getLogger("lllm.rl"), words, step, name, count, reasons[0])
 
 
 class Watching(TrainerCallback):  # type: ignore[misc]  # transformers has no types

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lllm.errors import ConfigError, UnknownKeyError, UnsupportedError
+from lllm.rl.trainers.typed import hints_of
 
 if TYPE_CHECKING:
     from lllm.rl.environment import RLEnv
@@ -49,7 +50,7 @@ class TrainerSpec:
         concurrency: int = 32,
         store: Any = None,
         force: bool = False,
-        stop_on: Collection[str] = (),
+        stop_on: str | Collection[str] = (),
         control: str | None = None,
         callbacks: Iterable[Any] = (),
         **config: Any,
@@ -66,7 +67,7 @@ class TrainerSpec:
         if control not in (None, "shuffled"):
             raise ConfigError(f"control is {control!r}; it is 'shuffled' or None")
         self.control = control
-        self.stop_on = tuple(stop_on)
+        self.stop_on = (stop_on,) if isinstance(stop_on, str) else tuple(stop_on)
         self.callbacks = tuple(callbacks)
         self.config = config
 
@@ -95,6 +96,15 @@ class TrainerSpec:
             for parameter in inspect.signature(vars(base)["__init__"]).parameters.values()
             if parameter.kind is parameter.KEYWORD_ONLY
         ]
+
+    @classmethod
+    def hints(cls) -> dict[str, Any]:
+        """The types of its own arguments."""
+        found: dict[str, Any] = {}
+        for base in cls.__mro__:
+            if "__init__" in vars(base) and base is not object:
+                found = {**hints_of(vars(base)["__init__"]), **found}
+        return found
 
     def __rrshift__(self, env: Any) -> Any:
         raise ConfigError(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lllm.errors import ConfigError, DependencyError
+from lllm.errors import ConfigError, DependencyError, LLMError, text_of
 from lllm.llm.agent import Agent
 from lllm.rl.evaluation import Evaluation
 from lllm.rl.isolation.processes import SharedProcesses
+from lllm.rl.trainers import folder as folders
 
 if TYPE_CHECKING:
     from lllm.rl.checking import Check
@@ -24,12 +27,16 @@ class Training:
 
     Attributes:
         env: the environment. spec: the trainer. trainer: TRL's own, built when it is first used.
+        samples: whether the model does rollouts.
     """
+
+    samples: bool = True
 
     def __init__(self, env: RLEnv, spec: TrainerSpec) -> None:
         self.env = env
         self.spec = spec
         self._check: Check | None = None
+        self._alone = False
 
     @cached_property
     def parts(self) -> tuple[Any, Any]:
@@ -37,7 +44,13 @@ class Training:
         need_packages()
         from lllm.rl.trainers.models import open_model
 
-        return open_model(self.spec.model, self.spec.tokenizer)
+        model, tokenizer = open_model(self.spec.model, self.spec.tokenizer)
+        if self.samples and not tokenizer.chat_template:
+            raise ConfigError(
+                "the model has no chat template, so it is not said how it reads a conversation",
+                hint="Put a chat_template.jinja into its folder, or set tokenizer.chat_template.",
+            )
+        return model, tokenizer
 
     @cached_property
     def trainer(self) -> Any:
@@ -45,8 +58,9 @@ class Training:
         need_packages()
         from lllm.rl.trainers.grpo import build_grpo
 
-        builders = {"grpo": build_grpo, "rloo": build_grpo}
-        return self.with_callbacks(builders[self.spec.kind](self))
+        with building():
+            made = build_grpo(self)
+        return self.with_callbacks(made)
 
     def with_callbacks(self, trainer: Any) -> Any:
         """A trainer of TRL, with the callbacks of the spec."""
@@ -66,15 +80,76 @@ class Training:
 
     def train(self, **more: Any) -> Any:
         """Looks at the rewards (`env.check()`), trains, and saves; returns what TRL's `train` returns.
-        `resume_from_checkpoint=True` goes on from the last checkpoint.
+        `resume_from_checkpoint=True` goes on from the last checkpoint; where there is none yet, with the rollouts that were
+        finished.
 
-        Raises ConfigError where something else than the task pays, unless `force` was given.
+        Raises ConfigError where something else than the task pays, unless `force` was given; where another process trains in
+        `output_dir`; where there is nothing to go on with.
         """
-        with SharedProcesses(self.env):
+        with self.alone(), SharedProcesses(self.env):
             self.checked()
-            result = self.trainer.train(**more)
-        self.save()
+            result = self.trainer.train(**self._begin(**more))
+            self.save()
         return result
+
+    @cached_property
+    def run(self) -> str:
+        """What its rollouts are named by."""
+        return folders.new_name()
+
+    @property
+    def folder(self) -> Path:
+        """Where all of it is written to."""
+        return Path(self.spec.output_dir)
+
+    def _begin(self, *, resume_from_checkpoint: Any = None, **more: Any) -> dict[str, Any]:
+        """Gives the training its name, a new one unless it goes on; returns the arguments of TRL's `train`."""
+        if not resume_from_checkpoint:
+            folders.write_name(self.folder, self.run)
+            return more
+        known, place = folders.name_of(self.folder), resume_from_checkpoint
+        if place is True:  # transformers would take one that was not written to its end
+            place = folders.last_checkpoint(self.folder)
+            if place is None and known is None:
+                raise ConfigError(
+                    f"there is no training in {self.folder} to go on with",
+                    hint="To begin one: train(), without resume_from_checkpoint.",
+                )
+        if place is not None:
+            self._has_steps_left(Path(place))
+            more["resume_from_checkpoint"] = str(place)
+        if known is not None:
+            self.run = known
+        folders.write_name(self.folder, self.run)
+        return more
+
+    def _has_steps_left(self, checkpoint: Path) -> None:
+        """Refuses a training that is at its end: transformers would do one step more, each time."""
+        done, args = folders.state_of(checkpoint), self.trainer.args
+        step = int(done.get("global_step", 0))
+        if args.max_steps > 0:
+            left = args.max_steps > step
+        else:
+            longer = args.num_train_epochs > float(done.get("num_train_epochs", 0))
+            left = longer or int(done.get("max_steps", 0)) > step
+        if not left:
+            raise ConfigError(
+                f"the training in {self.folder} has done all of its {step} steps",
+                hint="To go on for longer, set max_steps (or num_train_epochs) higher.",
+            )
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else trains in `output_dir` meanwhile. Raises ConfigError where somebody does."""
+        if self._alone:
+            yield
+            return
+        with folders.alone(self.folder):
+            self._alone = True
+            try:
+                yield
+            finally:
+                self._alone = False
 
     def checked(self) -> Check | None:
         """What `env.check()` found; looked at once. ConfigError where there is a problem, unless `force` was given."""
@@ -94,7 +169,7 @@ class Training:
         (samples.md) and a card of where the model comes from (README.md) to a folder; by default `output_dir`."""
         from lllm.rl.trainers.reports import write_card, write_plot, write_samples
 
-        place = Path(folder or self.spec.output_dir)
+        place = Path(folder or self.folder)
         place.mkdir(parents=True, exist_ok=True)
         self.trainer.save_model(str(place))
         self.parts[1].save_pretrained(str(place))
@@ -144,6 +219,18 @@ class Training:
         if not isinstance(agent, Agent):
             raise ConfigError(f"agent is {type(agent).__name__}, and must be an Agent")
         return agent.with_(model=backend)
+
+
+@contextmanager
+def building() -> Iterator[None]:
+    """Makes what libraries say of settings, as they build a trainer, a ConfigError."""
+    try:
+        yield
+    except LLMError:
+        raise
+    except (ValueError, TypeError, RuntimeError, ImportError) as error:
+        words = " ".join(text_of(error).split())
+        raise ConfigError(f"the trainer cannot be built: {words[:500]}") from error
 
 
 def need_packages() -> None:
