@@ -115,11 +115,11 @@ class Training:
                     f"there is no training in {self.folder} to go on with",
                     hint="To begin one: train(), without resume_from_checkpoint.",
                 )
+        if known is not None:
+            self.run = known  # before anything is sampled
         if place is not None:
             self._has_steps_left(Path(place))
             more["resume_from_checkpoint"] = str(place)
-        if known is not None:
-            self.run = known
         folders.write_name(self.folder, self.run)
         return more
 
