@@ -125,7 +125,7 @@ class Recorder:
 
     @property
     def complete(self) -> bool:
-        """Whether there are replies of the policy, and each has its token ids."""
+        """True if there are replies of the policy, and each has its token ids."""
         data = [one["data"] for one in self._own]
         return bool(data) and all(one.get("token_ids") and one.get("prompt_token_ids") for one in data)
 
@@ -160,7 +160,7 @@ class Recorder:
 
 
 def recorded(store: LogStore, session: str) -> Recorder:
-    """The tokens of a logged session. Raises UnknownNameError and LogCorrupt."""
+    """Returns the tokens of a logged session. Raises UnknownNameError and LogCorrupt."""
     recorder = Recorder()
     for place, body in enumerate(store.read(session)):
         event = open_event(body)
@@ -171,7 +171,7 @@ def recorded(store: LogStore, session: str) -> Recorder:
 def rows_of(
     segments: Iterable[Segment], session: str | None = None, *, dropped: bool = False
 ) -> list[TokenRow]:
-    """The rows of a rollout.
+    """Returns the rows of a rollout.
 
     Args:
         dropped: whether replies that a repair dropped carry loss, too: with the reward of what came after them.
@@ -223,8 +223,8 @@ class _Growing:
 
 
 def _plain(sampling: Mapping[str, Any]) -> bool:
-    """Whether tokens were drawn from the model's own distribution: at temperature 1, with nothing taken away from it. What the
-    request does not say, the backend decides, so it must say all of it."""
+    """Returns True if tokens were drawn from the model's own distribution: at temperature 1, and unrestricted. The backend
+    decides about settings that the request leaves out, so the request must have all of them."""
     return all(sampling.get(name) == value for name, value in _NEUTRAL.items())
 
 
@@ -232,9 +232,9 @@ _NEUTRAL: Final = {"temperature": 1, "top_p": 1, "top_k": 0, "min_p": 0}
 
 
 def _drawn(data: Mapping[str, Any], count: int, plain: bool) -> tuple[float, ...] | None:
-    """The log-probabilities of the tokens in the distribution that they were drawn from: the backend says them where a grammar
-    or the like changed it, and those of the model's own are others unless `plain`. A part of them would train on zeros: all or
-    none."""
+    """Returns the log-probabilities of the tokens in the distribution that they were drawn from, or None unless all are known.
+    Where a grammar or the like changed that distribution, the backend gives them; those of the model's own distribution are the
+    same only if `plain`."""
     given: Sequence[Mapping[str, Any]] | None = data.get("logprobs")
     if given is None or len(given) != count:
         return None

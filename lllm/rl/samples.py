@@ -55,7 +55,7 @@ class Sample:
 
     @property
     def written(self) -> int:
-        """How many tokens carry loss."""
+        """The number of tokens that carry loss."""
         return sum(row.loss_tokens for row in self.rows)
 
     @property
@@ -65,7 +65,8 @@ class Sample:
 
 
 def read_sample(store: LogStore, session: str) -> Sample:
-    """The conversation of a logged session: the dialog of its last agent call that is done; of a rollout, of its last one.
+    """Reads the conversation of a logged session: the dialog of its last agent call that is done; of a rollout, of its last
+    agent call.
 
     Raises UnknownNameError: no such session. LogCorrupt: the log was changed. ConfigError: no agent call of it is done.
     """
@@ -126,7 +127,7 @@ def _talk(source: Source, *, cut: bool) -> Talk | None:
 
 
 def sample_of(rollout: Rollout, rows: Iterable[TokenRow] = ()) -> Sample:
-    """A rollout that is not logged."""
+    """Makes the sample of a rollout that is not logged."""
     return Sample(
         [one.record() for one in prompt_messages(rollout.item)],
         [one.record() for one in rollout.messages],
@@ -160,8 +161,8 @@ def samples_of(
     *,
     mask_cut: bool = False,
 ) -> list[Sample]:
-    """Samples of rollouts (an Evaluation), of session ids, or of samples. What the log has of a rollout is read from it; its
-    reward is the one that is given, which may be a newer one.
+    """Returns the samples of rollouts (an Evaluation), of session ids, or of samples. A logged rollout is read from its log,
+    but keeps the given reward, which may be newer.
 
     Args:
         dropped: counts those that are none, by the words of MISSED. None: an error for the first session that has no reply.
@@ -216,7 +217,7 @@ def samples_of(
 
 
 def _sample(store: LogStore | None, session: str | None, rollout: Rollout | None) -> Sample:
-    """The sample of a session; of a rollout, what the log has of it, with the reward that the rollout has now."""
+    """Reads the sample of a session; that of a rollout has the given rollout's reward."""
     if session is None:
         assert rollout is not None
         return sample_of(rollout)

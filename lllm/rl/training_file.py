@@ -1,4 +1,4 @@
-"""train.yaml: a training as a file. All that is wrong with it is found before a model is loaded."""
+"""train.yaml: a training as a file. All its problems are found before a model is loaded."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ OURS: Final[Mapping[str, str]] = {
 
 
 class TrainingFile:
-    """What train.yaml says, with what the command line says over it.
+    """The settings of train.yaml, overridden by those of the command line.
 
     Attributes:
         path: the file. data: its keys, checked.
@@ -79,19 +79,19 @@ class TrainingFile:
             )
 
     def get(self, name: str) -> Any:
-        """A key's value, else its default."""
+        """Returns the value of a key, else its default."""
         default = getattr(TRAIN[name], "default", None)
         return self.data.get(name, default)
 
     @property
     def output_dir(self) -> Path:
-        """Where everything is written to."""
+        """The folder that everything is written to."""
         given = self.data.get("output_dir")
         return Path(given) if given else (self.path.parent / str(self.get("output_dir"))).absolute()
 
     @cached_property
     def training(self) -> Training:
-        """The training. ConfigError with all that is wrong, each with its line; nothing is loaded."""
+        """Returns the training; loads nothing. Raises ConfigError with all problems, each with its line."""
         from lllm.rl.trainers.training import need_packages
 
         need_packages()
@@ -127,7 +127,7 @@ class TrainingFile:
 
     @cached_property
     def model_file(self) -> ModelFile:
-        """The model's file, which is read without loading it."""
+        """Returns the file of the model, without loading it."""
         from lllm.backends.gguf_file import read
 
         return read(self._model_path())
@@ -264,7 +264,7 @@ class TrainingFile:
 
 
 def trainer_kinds() -> dict[str, Any]:
-    """The trainers by their names."""
+    """Returns the trainers by their names."""
     from lllm.rl import trainers
 
     return {
@@ -275,12 +275,12 @@ def trainer_kinds() -> dict[str, Any]:
 
 
 def own_options(kind: Any) -> list[str]:
-    """The options of a trainer that are not TRL's, and have no key of their own."""
+    """Returns the options of a trainer that are not TRL's, and have no key of their own."""
     return [name for name in kind.options() if name not in OURS]
 
 
 def trl_config(spec: Any) -> Any:
-    """TRL's config object as the trainer will make it: it checks what belongs together."""
+    """Makes TRL's config object as the trainer will, which checks settings that depend on each other."""
     import torch
     import trl
 
@@ -303,7 +303,7 @@ def _can_be_watched(env: RLEnv, spec: Any, args: Any) -> None:
 
 
 def _has_rows(env: RLEnv, args: Any) -> None:
-    """Requires as many rows as one batch takes."""
+    """Raises ConfigError where the environment has fewer rows than one batch takes."""
     from lllm.rl.training_plan import rows_at_once
 
     least = rows_at_once(args) if hasattr(args, "num_generations") else 1
@@ -318,7 +318,7 @@ def _has_rows(env: RLEnv, args: Any) -> None:
 
 
 def _over(layer: Layer, given: Layer) -> None:
-    """Puts what one layer says over another."""
+    """Merges the settings of one layer over those of another."""
     for name, value in given.data.items():
         if name == "config" and isinstance(layer.data.get(name), dict):
             for key, one in value.items():

@@ -1,4 +1,4 @@
-"""A training of the command line: its end where a person ends it, and its checkpoints."""
+"""A training of the command line: stopping it by Ctrl-C, and its checkpoints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers.utils import logging
 
 
 class Stopping(TrainerCallback):  # type: ignore[misc]  # transformers has no types
-    """Ends a training after a step where it was asked to, with a checkpoint.
+    """Ends a training after the running step, with a checkpoint, once it was asked to.
 
     Attributes:
         stopped: whether it was. rewards: those of the logged steps.
@@ -24,12 +24,12 @@ class Stopping(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
         self.rewards: list[float] = []
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        """Keeps the reward."""
+        """Notes the reward."""
         if logs and "reward" in logs:
             self.rewards.append(float(logs["reward"]))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Ends here where a person asked for it."""
+        """Ends the training where a person asked for it."""
         if self.stopped:
             control.should_training_stop = True
             control.should_save = True
@@ -46,7 +46,7 @@ def train(training: Any, *, say: Callable[[str], None], resume: bool = False) ->
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """Keeps the bars of transformers, one per file that is written, from between the lines."""
+    """Hides the progress bars of transformers, of which there is one for each file that is written."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -1,4 +1,4 @@
-"""A training on data: rollouts are done and chosen from before TRL's trainer is built."""
+"""Trainings on data: rollouts are done, and data chosen from them, before TRL's trainer is built."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 class DataTraining(Training):
-    """What `env >> DPO(model)` makes. `train()` writes the data and their card to `output_dir/data`; a training that goes on
-    from a checkpoint reads them there."""
+    """A training on data: the result of `env >> DPO(model)`. `train()` writes the data and their card to `output_dir/data`; a
+    resumed training reads them from there."""
 
     spec: DataSpec
 
@@ -38,12 +38,12 @@ class DataTraining(Training):
 
     @property
     def place(self) -> Path:
-        """Where the data are written to."""
+        """The folder that the data are written to."""
         return self.folder / "data"
 
     @cached_property
     def data(self) -> TrainingData:
-        """What is trained on. Raises ConfigError: nothing is left of it, or it is of another kind."""
+        """The training data. Raises ConfigError where none are left, or where they are of another kind."""
         spec = self.spec
         if self._resumed and (self.place / "data.jsonl").is_file():
             return TrainingData.load(self.place)
@@ -139,7 +139,7 @@ class DataTraining(Training):
 
 
 def _shuffled(samples: list[Sample], seed: int) -> list[Sample]:
-    """The samples with the rewards of each row shuffled: a control."""
+    """Returns the samples with the rewards shuffled within each row, as a control."""
     rows: dict[Any, list[int]] = {}
     for place, one in enumerate(samples):
         rows.setdefault(one.asked, []).append(place)

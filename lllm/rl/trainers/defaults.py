@@ -1,4 +1,4 @@
-"""Settings of TRL's trainers where neither the user nor TRL's own default is right for a small model or a CPU."""
+"""Defaults for TRL's trainers that suit small models and CPUs."""
 
 from __future__ import annotations
 
@@ -62,12 +62,13 @@ def settings(spec: TrainerSpec, config: type, *, on_cpu: bool) -> dict[str, Any]
 
 
 def is_on_cpu(model: Any) -> bool:
-    """Whether a model's weights are in the CPU's memory."""
+    """Returns True if a model's weights are in the CPU's memory."""
     return bool(next(model.parameters()).device.type == "cpu")
 
 
 def lora_config(value: Any) -> Any:
-    """A `peft.LoraConfig` from its arguments; anything else as it is. UnknownKeyError for one that it does not take."""
+    """Returns a `peft.LoraConfig` made of its arguments; returns anything else unchanged. UnknownKeyError for one that it does
+    not take."""
     if value is None or not isinstance(value, dict):
         return value
     from peft import LoraConfig

@@ -1,4 +1,4 @@
-"""The folder of a training: who it belongs to, and that one process at a time trains there."""
+"""The folder of a training: its name, its checkpoints, and a lock, so that one process at a time trains there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOCK: Final = "training.lock"
 
 
 def name_of(folder: Path) -> str | None:
-    """The name of the training that was begun in a folder; None where there is none."""
+    """Returns the name of the training that was begun in a folder; None where there is none."""
     try:
         found = json.loads((folder / FILE).read_text(encoding="utf-8")).get("name")
     except (OSError, ValueError, AttributeError):
@@ -30,7 +30,7 @@ def name_of(folder: Path) -> str | None:
 
 
 def new_name() -> str:
-    """A name for a training."""
+    """Returns a new name for a training."""
     return secrets.token_hex(4)
 
 
@@ -41,13 +41,13 @@ def write_name(folder: Path, name: str) -> None:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint in a folder; None where it has none."""
+    """Returns the newest checkpoint in a folder; None where there is none."""
     found = checkpoints(folder)
     return found[-1] if found else None
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, oldest first."""
+    """Returns the checkpoints in a folder, oldest first."""
     found = [
         (int(path.name.rpartition("-")[2]), path)
         for path in folder.glob("checkpoint-*")
@@ -57,7 +57,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def state_of(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint says of its training; nothing where it cannot be read."""
+    """Reads the state of the training from a checkpoint; empty where it cannot be read."""
     try:
         found = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -67,7 +67,7 @@ def state_of(checkpoint: Path) -> dict[str, Any]:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Nobody else trains in a folder meanwhile. Raises ConfigError where somebody does; a process that has died does not."""
+    """Locks a folder within the block. Raises ConfigError where another living process trains in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

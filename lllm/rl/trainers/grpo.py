@@ -35,7 +35,7 @@ _PER_ROW: Final = ("grpo", "sapo", "luspo")
 
 
 def build_grpo(training: Training) -> Trainer:
-    """The trainer of `env >> GRPO(...)`. Raises ConfigError and UnknownKeyError."""
+    """Returns the trainer of `env >> GRPO(...)`. Raises ConfigError and UnknownKeyError."""
     env, spec = training.env, training.spec
     for name in ("tools", "environment_factory", "reward_funcs"):
         if spec.config.get(name):
@@ -82,7 +82,7 @@ def build_grpo(training: Training) -> Trainer:
 
 
 def _ours(prompts: list[Any], **_: Any) -> list[float | None]:
-    """Takes the place of TRL's reward functions. Rewards are computed in the rollouts."""
+    """Stands in for TRL's reward functions; rewards are computed in the rollouts."""
     raise AssertionError("TRL asked for a reward: its rollouts are not ours")
 
 
@@ -90,7 +90,7 @@ _ours.__name__ = "reward"
 
 
 def shuffled(trained: list[Trained], size: int, seed: str) -> list[Trained]:
-    """The rollouts with the rewards of their groups shuffled: a control."""
+    """Returns the rollouts with the rewards shuffled within their groups, as a control."""
     found: list[Trained] = []
     for start in range(0, len(trained), size):
         group = trained[start : start + size]
@@ -130,11 +130,11 @@ class Trainer(Local, GRPOTrainer):  # type: ignore[misc]  # trl has no types
 
     @property
     def sessions_name(self) -> str:
-        """What the sessions of its rollouts are named by: the same for a training that is resumed."""
+        """The beginning of the names of its rollouts' sessions: the same for a resumed training."""
         return f"{self.training.env.name}-{self.training.run}"
 
     def refer_to(self, reference: Any, beta: float) -> None:
-        """Holds the policy to a reference model: `beta` times the KL divergence from it is a part of the loss."""
+        """Adds a reference model: the loss contains `beta` times the KL divergence from it."""
         add_fused_lm_head(
             reference, temperature=self.temperature, cast_lm_head_to_fp32=self.args.cast_lm_head_to_fp32
         )
@@ -257,8 +257,8 @@ class Trainer(Local, GRPOTrainer):  # type: ignore[misc]  # trl has no types
         return batch
 
     def _add_logprobs(self, batch: dict[str, Any], sampled: Any, known: Any, mode: str) -> None:
-        """What TRL's loss compares with: the policy's log-probabilities where it will have moved on, those of the reference
-        model; and how far the rollouts' own are from the trainer's."""
+        """Adds the log-probabilities that TRL's loss compares with: those of the policy before its updates, and those of the
+        reference model. Measures how far those of the rollouts are from the trainer's."""
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
         mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
         keep = batch["completion_ids"].size(1)

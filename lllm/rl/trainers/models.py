@@ -1,4 +1,4 @@
-"""Models that can be trained: opened with all that a trainer needs of them."""
+"""Opening models for training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lllm.errors import ConfigError
 
 
 def open_model(model: Any, tokenizer: Any = None) -> tuple[Any, Any]:
-    """A model in full precision whose weights can be trained, and its tokenizer.
+    """Returns a model in full precision whose weights can be trained, and its tokenizer.
 
     Args:
         model: a folder, a GGUF file, `embedded`, or a model of transformers, which needs its `tokenizer`.
@@ -43,7 +43,7 @@ def open_model(model: Any, tokenizer: Any = None) -> tuple[Any, Any]:
 
 
 def _unpacked(model: Any) -> None:
-    """The weights of a GGUF file are unpacked by now; transformers still says that they are quantised."""
+    """Removes the mark of quantisation that transformers leaves on a model of a GGUF file, whose weights are unpacked."""
     model.is_quantized = False
     for name in ("hf_quantizer", "quantization_method"):
         if hasattr(model, name):

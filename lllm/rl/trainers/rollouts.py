@@ -1,4 +1,4 @@
-"""Rollouts of a policy in training: with the tokens that were read and written, and the probabilities they were drawn with."""
+"""Rollouts of a policy in training, with the tokens that it read and wrote and their sampling probabilities."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Trained:
 
 
 class RecordedStep(RolloutStep):
-    """Rollouts whose tokens are kept."""
+    """A rollout step that records the tokens of replies."""
 
     async def _run(self, value: Task, here: Any) -> Any:
         recorder = Recorder(here.session)
@@ -80,8 +80,8 @@ def roll_out(
     progress: Any = False,
     **sampling: Any,
 ) -> list[Trained]:
-    """Does rollouts, side by side, with their rows. Those that the training has finished under the same version of the policy
-    are taken from their logs. `progress`: as of `Step.batch`."""
+    """Does rollouts concurrently and returns them with their rows. Rollouts that the training has finished under the same
+    version of the policy are read from their logs. `progress`: as of `Step.batch`."""
     env, spec = training.env, training.spec
     acting = env.policy(training.policy(backend))
     step = RecordedStep(env, acting, {**SAMPLED, **sampling})
@@ -109,7 +109,7 @@ def roll_out(
 
 
 def evaluate(training: Training, rows: Any = None, **more: Any) -> Evaluation:
-    """Tries the model as it is now; see `Training.evaluate`."""
+    """Evaluates the current model; see `Training.evaluate`."""
     backend: PolicyBackend = training.policy_backend
     backend.updated(training.step)
     with backend.answering():
@@ -127,7 +127,7 @@ def evaluate(training: Training, rows: Any = None, **more: Any) -> Evaluation:
 
 
 def store_of(store: Any) -> Any:
-    """The store that a spec names."""
+    """Returns the store that a spec names."""
     if store is None or not isinstance(store, str):
         return store
     if store == "none":

@@ -1,4 +1,4 @@
-"""Signs that a training goes wrong: they warn, and stop it only where that is asked for.
+"""Signs that a training goes wrong: they warn, and stop the training only with `stop_on`.
 
 None of them proves anything by itself: lengths drift and components grow in trainings that are well. What tells is the held-out
 reward, and a component that nobody can argue with.
@@ -93,7 +93,7 @@ SIGNS: Final[Mapping[str, Callable[[Curves, Sequence[Reward]], str | None]]] = {
 
 
 def signs(history: Sequence[Mapping[str, Any]], rewards: Sequence[Reward]) -> dict[str, str]:
-    """The signs in the metrics of a training."""
+    """Returns the signs in the metrics of a training."""
     found = curves(history)
     return {name: words for name, look in SIGNS.items() if (words := look(found, rewards)) is not None}
 

@@ -1,4 +1,4 @@
-"""What is to be trained, and how: GRPO(model, **config), which an environment completes."""
+"""Specs of trainers, such as GRPO(model, **config), which an environment completes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TrainerSpec:
-    """A trainer without its data. `env >> spec` gives a Training.
+    """The settings of a training without its environment. `env >> spec` returns a Training.
 
     Args:
         model: a folder that `save_pretrained` wrote, a GGUF file, `embedded`, or a model of transformers.
@@ -72,13 +72,13 @@ class TrainerSpec:
         self.config = config
 
     def on_environment(self, env: RLEnv) -> Training:
-        """The Training of this in an environment: `env >> spec`."""
+        """Returns the Training of this spec in an environment: `env >> spec`."""
         from lllm.rl.trainers.training import Training
 
         return Training(env, self)
 
     def checked(self, known: Any) -> dict[str, Any]:
-        """The config. UnknownKeyError for a name that TRL's class does not have."""
+        """Returns the config. Raises UnknownKeyError for a name that TRL's class does not have."""
         for name in self.config:
             if name not in known:
                 raise UnknownKeyError(
@@ -88,7 +88,7 @@ class TrainerSpec:
 
     @classmethod
     def options(cls) -> list[str]:
-        """The names of its own arguments, beside those of TRL's config class."""
+        """Returns the names of its own arguments, beside those of TRL's config class."""
         return [
             parameter.name
             for base in cls.__mro__

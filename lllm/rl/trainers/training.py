@@ -1,4 +1,4 @@
-"""A training: an environment and a trainer that belong together."""
+"""Trainings: an environment together with a trainer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Training:
-    """What `env >> GRPO(model)` makes. Nothing is loaded before it is needed.
+    """A training: the result of `env >> GRPO(model)`. Nothing is loaded before it is needed.
 
     Attributes:
         env: the environment. spec: the trainer. trainer: TRL's own, built when it is first used.
@@ -63,7 +63,7 @@ class Training:
         return self.with_callbacks(made)
 
     def with_callbacks(self, trainer: Any) -> Any:
-        """A trainer of TRL, with the callbacks of the spec."""
+        """Returns a trainer of TRL with the callbacks of the spec."""
         for one in self.spec.callbacks:
             trainer.add_callback(one)
         return trainer
@@ -94,12 +94,12 @@ class Training:
 
     @cached_property
     def run(self) -> str:
-        """What its rollouts are named by."""
+        """The name of its rollouts' runs."""
         return folders.new_name()
 
     @property
     def folder(self) -> Path:
-        """Where all of it is written to."""
+        """The folder that everything is written to."""
         return Path(self.spec.output_dir)
 
     def _begin(self, *, resume_from_checkpoint: Any = None, **more: Any) -> dict[str, Any]:
@@ -152,7 +152,8 @@ class Training:
                 self._alone = False
 
     def checked(self) -> Check | None:
-        """What `env.check()` found; looked at once. ConfigError where there is a problem, unless `force` was given."""
+        """Returns the result of `env.check()`, which is done once. Raises ConfigError where there is a problem, unless `force`
+        was given."""
         if self.spec.force:
             return None
         if self._check is None:
@@ -179,8 +180,8 @@ class Training:
         return place
 
     def save_merged(self, folder: str | Path) -> Path:
-        """Writes the model as it is now to a folder that runs as any model does: its adapter merged into the weights, with the
-        tokenizer. The model in training keeps its adapter."""
+        """Writes the current model, with its adapter merged into the weights, and its tokenizer to a folder that runs as any
+        model does. The model in training keeps its adapter."""
         place = Path(folder)
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
         merged = copy.deepcopy(model).merge_and_unload() if self.spec.lora is not None else model
@@ -189,7 +190,7 @@ class Training:
         return place
 
     def export_gguf(self, path: str | Path, *, kind: str = "Q8_0", name: str | None = None) -> Path:
-        """Writes the model as it is now as one GGUF file for llama.cpp, adapters merged. See
+        """Writes the current model as one GGUF file for llama.cpp, with adapters merged. See
         `lllm.backends.gguf_writer.write_gguf`."""
         from lllm.backends.gguf_writer import write_gguf
 
@@ -204,13 +205,13 @@ class Training:
         check_gguf(model, tokenizer=tokenizer)
 
     def evaluate(self, rows: Any = None, **more: Any) -> Evaluation:
-        """Tries the model as it is now, greedily unless `temperature` says otherwise. See `RLEnv.arollouts`."""
+        """Evaluates the current model, greedily unless a `temperature` is given. See `RLEnv.arollouts`."""
         from lllm.rl.trainers.rollouts import evaluate
 
         return evaluate(self, rows, **more)
 
     def policy(self, backend: Any) -> Any:
-        """Who acts in rollouts: the agent, or the model alone, on a backend."""
+        """Returns the policy of rollouts on a backend: the agent, or the model alone."""
         from lllm.llm.model import LLM
 
         agent = self.spec.agent

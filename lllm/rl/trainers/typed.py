@@ -1,4 +1,4 @@
-"""Values of settings against the types that a class says they have: TRL's config classes check none of them."""
+"""Checks of settings against the types that a class declares, which TRL's config classes do not check."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ _WORDS: Final = {
 
 @cache
 def hints_of(owner: Callable[..., Any]) -> dict[str, Any]:
-    """The types of the fields of a class, or of the parameters of a function."""
+    """Returns the types of the fields of a class, or of the parameters of a function."""
     return get_type_hints(owner)
 
 
 def misfit(hint: Any, value: Any) -> str | None:
-    """What a value of a type is, where this one is none; None where it fits, or where the type is no plain one."""
+    """Returns a description of the expected type where a value does not fit it; None where it fits, or where the type is not a
+    plain one."""
     words = _words(hint)
     if words is None:
         return None

@@ -1,5 +1,5 @@
-"""Settings of TRL's config classes: of which type they are, and those that say what is not TRL's here (rollouts, rewards,
-models). Taken and not obeyed, they would train something else than was asked for."""
+"""Settings of TRL's config classes that are refused: of a wrong type, or about parts that are not TRL's here (rollouts,
+rewards, models). If they were accepted and ignored, the training would not be the one that was asked for."""
 
 from __future__ import annotations
 
@@ -102,7 +102,8 @@ _CHOICES: Final[Mapping[str, tuple[Any, ...]]] = {
 
 
 def problem_of(kind: str, config: type, name: str, value: Any) -> ConfigError | None:
-    """What is wrong with a setting of a trainer: its type, or that it has no effect. One that is TRL's default says nothing."""
+    """Returns the problem with a setting of a trainer: a wrong type, or that it has no effect. TRL's default values are never a
+    problem."""
     if (wanted := misfit(hints_of(config).get(name), value)) is not None:
         return ConfigError(f"{name} is {value!r:.60}; it is {wanted}")
     if name == "max_steps" and value == 0:
