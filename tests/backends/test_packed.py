@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lllm.backends.local import fast_path
-from lllm.backends.transformers.packed import packed
+from lllm.backends.transformers.packed import SIZES, packed
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def is_packed(layer: Any) -> bool:
     return "forward" in vars(layer)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 15, 200])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 15, 200, 256, 257, 600])
 def test_the_numbers_are_those_of_the_library(model: Any, rows: int) -> None:
     given = torch.randn(rows, 1, 48)
     with torch.inference_mode():
@@ -56,6 +56,21 @@ def test_the_numbers_are_those_of_the_library(model: Any, rows: int) -> None:
     assert got.shape == wanted.shape
     assert (got - wanted).abs().max() < 1e-5
     assert fast_path.losses() == []
+
+
+def test_the_library_meets_few_counts_of_tokens(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    product, met = torch.ops.mkldnn._linear_pointwise, set[int]()
+
+    def counted(given: torch.Tensor, *rest: Any) -> torch.Tensor:
+        met.add(given.shape[0])
+        out: torch.Tensor = product(given, *rest)
+        return out
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", counted)
+    with packed(model), torch.inference_mode():
+        for count in range(1, 600):
+            assert model["first"](torch.ones(count, 1, 48)).shape == (count, 1, 33)
+    assert met == set(SIZES)
 
 
 def test_nothing_is_left_and_the_next_time_the_weights_are_those_of_then(model: Any) -> None:
