@@ -1,13 +1,13 @@
 """Measures the effect of batching on greedy decoding: the same prompts one by one, again, and as a batch.
 
-    python -m benchmarks.batched_tokens [FOLDER]
+    python -m benchmarks.batched_tokens [--quick] [FOLDER]
 
 FOLDER is where the forms of the embedded model are written; by default a temporary one. Takes about a minute.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -113,20 +113,24 @@ def measure(llm: LLM, asked: Sequence[Any], limit: int = 16) -> tuple[Compared, 
     return compare(ones, again), compare(ones, llm.batch(asked, limit=limit))
 
 
-def rows(forms: Any) -> Iterator[tuple[str, Compared, Compared]]:
+def rows(forms: Any, count: int = 64) -> Iterator[tuple[str, Compared, Compared]]:
     for engine in ENGINES:
-        yield engine, *measure(model(engine, forms), prompts())
+        yield engine, *measure(model(engine, forms), prompts(count))
 
 
 def main() -> None:
     from training.embedded import forms as made
 
-    folder = Path(sys.argv[1]) if sys.argv[1:] else Path(tempfile.mkdtemp())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, help="where the forms of the model are kept")
+    parser.add_argument("--quick", action="store_true", help="twelve prompts")
+    options = parser.parse_args()
+    folder = options.folder or Path(tempfile.mkdtemp())
     print(
         "| Engine, weights | tokens | differ one by one | drift | differ in a batch | drift | gap where they part |"
     )
     print("|---|---|---|---|---|---|---|")
-    for engine, again, batch in rows(made.make(folder)):
+    for engine, again, batch in rows(made.make(folder), 12 if options.quick else 64):
         gaps = ", ".join(f"{one.gap:.4f}" for one in batch.splits) or "-"
         print(
             f"| {engine} | {again.tokens} | {len(again.splits)} | {again.drift:.1e} | {len(batch.splits)} | "

@@ -1,5 +1,6 @@
 """Measures the effect of DPO, SFT and KTO on a model's own rollouts on the held-out reward, and the same with shuffled rewards.
 
+    python -m benchmarks.preferences --quick
     python -m benchmarks.preferences [--trainers dpo] [--seeds 1] [--first 120] [--held-out 400] [--out FOLDER]
 
 The task is that of `benchmarks.rl`: word problems that the embedded model solves in some 60 of 100 cases, other numbers in
@@ -31,7 +32,10 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=400)
     parser.add_argument("--rate", type=float, default=1e-5)
     parser.add_argument("--out", default="runs/benchmark-preferences")
+    parser.add_argument("--quick", action="store_true", help="few rows, which show nothing yet")
     options = parser.parse_args()
+    if options.quick:
+        options.first, options.held_out = 16, 40
     import torch
 
     torch.set_num_threads(1)

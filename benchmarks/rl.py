@@ -1,6 +1,7 @@
 """Measures the effect of training on the held-out reward: GRPO in an environment, in several seeds, and the same with shuffled
 rewards.
 
+    python -m benchmarks.rl --quick
     python -m benchmarks.rl [--seeds 3] [--steps 60] [--held-out 400] [--out FOLDER] [--runs real,shuffled]
 
 A narrow task that the embedded model solves in some 60 of 100 cases: word problems in five wordings that it was not trained
@@ -127,9 +128,12 @@ def main() -> None:
     parser.add_argument("--out", default="runs/benchmark-rl")
     parser.add_argument("--runs", default="real,shuffled")
     parser.add_argument("--at-once", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="one seed of four steps, which show nothing yet")
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--control", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.quick:
+        options.seeds, options.steps, options.held_out = 1, 4, 40
     if options.control is not None:
         one(options)
         return

@@ -1,6 +1,7 @@
 """Measures the speed of rollouts with tools, beside TRL's own generation: the same model, tools, prompts and sampling, in one
 run.
 
+    python -m benchmarks.rl_speed --quick
     python -m benchmarks.rl_speed [--rounds 3] [--rollouts 64] [--slow 16]
 
 Each round asks TRL's GRPOTrainer for a batch of rollouts with rewards, then ours without a log, then ours with one in SQLite;
@@ -190,7 +191,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rollouts", type=int, default=64)
     parser.add_argument("--slow", type=int, default=16)
+    parser.add_argument("--quick", action="store_true", help="one round of fewer rollouts")
     options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.rollouts = 1, 16
     print(f"load {os.getloadavg()[0]:.1f}, one thread of torch")
     show(
         f"{options.rollouts} rollouts at once",

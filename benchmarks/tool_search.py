@@ -1,6 +1,6 @@
 """How well and how fast tools are found: questions in users' words over GitHub's 1,223 operations.
 
-    python -m benchmarks.tool_search
+    python -m benchmarks.tool_search [--quick]
 
 `held_out` are questions that were never looked at when the search was made: what to expect of others. `tune` are of the same
 author, and were. `validation` are not among the examples of the search, but its weights were chosen with them. `development`
@@ -9,6 +9,7 @@ are among the examples, so their number says nothing. `documentation` are over a
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 
@@ -17,9 +18,12 @@ from tests.search.operations import documentation, questions, recall, tools
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="the index is built once")
+    options = parser.parse_args()
     functions = list(tools().values())
     builds = []
-    for _ in range(5):
+    for _ in range(1 if options.quick else 5):
         start = time.process_time()
         index = Index(functions)
         builds.append(time.process_time() - start)

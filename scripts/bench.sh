@@ -7,7 +7,8 @@ for file in benchmarks/*.py; do
     case $file in
         */_*.py | "benchmarks/*.py") continue ;; # helpers; no benchmark at all
     esac
-    echo "+ python $file --quick"
-    .venv/bin/python "$file" --quick || status=1
+    name=benchmarks.$(basename "$file" .py)
+    echo "+ python -m $name --quick"
+    .venv/bin/python -m "$name" --quick || status=1
 done
 exit $status

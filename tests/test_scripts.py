@@ -15,6 +15,22 @@ NEEDED = ("bash", "env", "dirname", "id", "sed", "uname", "true", "mkdir", "rm")
 """Programs that every machine has."""
 
 
+BENCHMARKS = [path.stem for path in (ROOT / "benchmarks").glob("*.py") if not path.stem.startswith("_")]
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_each_benchmark_has_a_quick_form(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--quick" in done.stdout
+
+
 @pytest.fixture
 def machine(tmp_path: Path) -> Path:
     """A folder of programs, the only one on PATH."""
