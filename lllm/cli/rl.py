@@ -215,7 +215,7 @@ def policy_of(
     """Returns a policy, its name, and a description to find it again: an agent of the configuration, else a model."""
     from lllm.llm.auto import choose
     from lllm.llm.build import agent_of
-    from lllm.llm.entry import relative
+    from lllm.llm.entry import agent_entry
 
     if agent is None:
         name = model or choose(config).model
@@ -223,9 +223,7 @@ def policy_of(
     if agent not in config.agents:
         raise UnknownNameError("agent", agent, config.agents, hint="Name its file: --config FILE.")
     made = agent_of(config.agents[agent], config)
-    entry: dict[str, Any] = {"agent": agent}
-    if config.file is not None:
-        entry["config"] = relative(config.file, config.root)
+    entry = agent_entry(config, agent)
     if sets:
         entry["set"] = [str(one) for one in sets]
     if model is None:

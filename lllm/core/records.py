@@ -265,6 +265,11 @@ class CallStarted(TypedDict):
     args: NotRequired[Annotated[dict[str, Any], "arguments of the prompt"]]
     parser_args: NotRequired[Annotated[dict[str, Any], "arguments of the prompt's parser"]]
     sampling: NotRequired[Annotated[dict[str, Any], "sampling values that were set"]]
+    overrides: NotRequired[
+        Annotated[
+            list[str], "the sampling values and limits that were given for this call alone, by their names"
+        ]
+    ]
     format: NotRequired[Annotated[Digest, "hash of the output schema"]]
     tools: NotRequired[Annotated[dict[str, Digest], "hash of each tool's schema"]]
     endpoints: NotRequired[Annotated[dict[str, str], "address of each tool that is an endpoint of a proxy"]]

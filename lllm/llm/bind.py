@@ -125,6 +125,14 @@ class Binding:
         )
         _ = self._plan.spec_record, self._plan.rules  # once for all calls
 
+    def with_overrides(self, names: Sequence[str]) -> Binding:
+        """This binding, whose calls say in the log which sampling values and limits were given for them alone: where the
+        program is not known, a replay gives them again."""
+        if names:
+            self.opening = {**self.opening, "overrides": sorted(names)}
+            self._plan = self._plan.with_(opening=self.opening)
+        return self
+
     def resampled(self, settings: Settings) -> Binding | None:
         """A copy for settings that differ in sampling and limits alone: all that is made of tools and prompts is shared. None
         where more differs."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lllm.config import Config
     from lllm.llm.system import AgentBase
 
 
@@ -29,6 +30,14 @@ def describe(system: AgentBase, more: Mapping[str, Any]) -> dict[str, Any]:
     entry["models"] = {name: agent._settings.model for name, agent in system.agents.items()}
     if chosen_by := {name: agent.why for name, agent in system.agents.items() if agent.why}:
         entry["why"] = chosen_by
+    return entry
+
+
+def agent_entry(config: Config, agent: str) -> dict[str, Any]:
+    """How a session says that an agent of a configuration acted in it."""
+    entry = {"agent": agent}
+    if config.file is not None:
+        entry["config"] = relative(config.file, config.root)
     return entry
 
 

@@ -10,7 +10,7 @@ from lllm.llm.bind import Binding, Bindings
 from lllm.llm.dialog import Dialog, Turn, as_message
 from lllm.llm.inputs import check_arguments, check_prompt
 from lllm.llm.prompts import prompt_or_text
-from lllm.llm.settings import Settings, override
+from lllm.llm.settings import Settings, override, recordable
 from lllm.models.message import Message
 from lllm.models.prompt import Prompt
 
@@ -171,7 +171,9 @@ class Prepares:
         if overrides:
             changed, read = self._overridden(overrides), overrides.get("read")
             found = None if read is not None else self._binding(prompt, {}).resampled(changed)
-            return Binding(changed, prompt, self._system, read) if found is None else found
+            if found is None:
+                found = Binding(changed, prompt, self._system, read)
+            return found.with_overrides(recordable(overrides, changed, self._settings))
         bindings, settings = self._bindings, self._settings  # in this order: others may change both meanwhile
         found = bindings.get(prompt)
         if found is None:

@@ -105,6 +105,15 @@ def debug_of(value: Any) -> bool:
     return value
 
 
+def recordable(overrides: Iterable[str], made: Settings, before: Settings) -> list[str]:
+    """The names among these overrides whose values the log has: sampling values and limits."""
+    return [
+        name
+        for name in overrides
+        if name in made.limits._fields or name in made.sampling or name in before.sampling
+    ]
+
+
 def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     """Settings with some values replaced; a key that is no setting is a sampling value."""
     known: dict[str, Any] = {}

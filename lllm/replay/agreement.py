@@ -59,6 +59,8 @@ def _opening(
     out = dict(present)
     if "key" not in recorded:
         out.pop("key", None)  # the program was given keys since
+    if "overrides" not in recorded:
+        out.pop("overrides", None)  # recorded before they were noted
     free = {"template"} if marked([*recorded.get("add", []), recorded.get("edited")]) else set()
     if _same_blobs("specs", recorded, present, old, new):
         out |= {"specs": recorded["specs"], "tools": recorded["tools"]}

@@ -11,6 +11,7 @@ from lllm.core.dialog import Node
 from lllm.core.edited import program_messages
 from lllm.core.events import Event
 from lllm.core.machine import step
+from lllm.core.spec import Spec
 from lllm.core.state import DONE, Opening, State
 from lllm.core.window import Summary
 from lllm.errors import IllegalMove
@@ -105,7 +106,6 @@ def agent_of_record(
         ConfigError: the model cannot be opened here.
     """
     from lllm.core.canonical import decode
-    from lllm.core.spec import Spec
     from lllm.llm.agent import Agent
     from lllm.llm.connect import connect
     from lllm.llm.find_tools import FINDER
@@ -141,6 +141,7 @@ async def again(player: Session, agent: Any, event: Mapping[str, Any], *, prompt
     accepted."""
     from lllm.llm.bind import Binding
     from lllm.llm.prompts import find_prompt
+    from lllm.llm.settings import override
     from lllm.llm.summaries import summed
     from lllm.runtime import Call
 
@@ -154,7 +155,9 @@ async def again(player: Session, agent: Any, event: Mapping[str, Any], *, prompt
         today = agent._prepare(prompt, args, {})[2]
         # what was said before the call began is as it was recorded
         add = today if len(add) <= len(today) else [*add[:-1], today[-1]]
-    binding = Binding(agent._settings, prompt, agent.system_prompt)
+    overrides = overrides_of(data)
+    binding = Binding(override(agent._settings, overrides), prompt, agent.system_prompt)
+    binding = binding.with_overrides(list(overrides))
     parent = Scope(player, data.get("parent"), data.get("via")) if data.get("parent") else None
     plan = binding.plan(args, parser_args=data.get("parser_args"))
     if (summary := data.get("summary")) is not None and plan.fitting is not None:
@@ -162,6 +165,14 @@ async def again(player: Session, agent: Any, event: Mapping[str, Any], *, prompt
     call = Call(plan, player, parent=parent, dialog=event["dialog"], id=event["call"])
     await call.run(base, add)
     return call
+
+
+def overrides_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The sampling values and limits that were given for a call alone, by the data of its first event."""
+    sampling, limits = data.get("sampling", {}), Spec.from_record(data.get("spec", {})).limits._asdict()
+    return {
+        name: limits[name] if name in limits else sampling.get(name) for name in data.get("overrides", ())
+    }
 
 
 def fold_call(player: Replayed, call: str) -> State:

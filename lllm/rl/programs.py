@@ -81,16 +81,16 @@ def describe_training(
     arguments: Mapping[str, Any],
     overrides: Mapping[str, Any],
     *,
-    seeds: bool,
+    policy: Mapping[str, Any],
 ) -> dict[str, Any] | None:
-    """Returns the description of a training's batch. It names only the model: the weights of that moment are gone, and a replay
-    needs none."""
+    """Returns the description of a training's batch. It has no model: the weights of that moment are gone, and a replay needs
+    none. `policy`: whether `seeds` are sent, and `{agent, config}` where an agent of a file was trained."""
     name = _name(env)
     if name is None or jsonable(dict(overrides)) != dict(overrides):
         return None
     found = {
         "environment": name,
-        "policy": {"training": True, "seeds": seeds},
+        "policy": {"training": True, **policy},
         "tasks": [[task.item.key, task.item.index, task.sample, task.seed, task.policy] for task in tasks],
         **arguments,
         "overrides": dict(overrides),
@@ -202,7 +202,7 @@ def _policy(told: Mapping[str, Any], rerun: Rerun) -> Any:
 
         if rerun.model is not None:
             raise _Refused("rollouts of a training are those of the model in training: they take no other")
-        return LLM(PastPolicy())
+        return _agent(told, rerun).with_(model=PastPolicy()) if "agent" in told else LLM(PastPolicy())
     if "agent" not in told:
         if rerun.overrides:
             raise _Refused(
@@ -210,6 +210,13 @@ def _policy(told: Mapping[str, Any], rerun: Rerun) -> Any:
                 hint="Give another model: --model NAME (in code: model=).",
             )
         return rerun.model or told["model"]
+    made = _agent(told, rerun)
+    model = rerun.model or told.get("model")
+    return made if model is None else made.with_(model=model)
+
+
+def _agent(told: Mapping[str, Any], rerun: Rerun) -> Any:
+    """Returns an agent of a file, as that is today."""
     from lllm.config import load_config
     from lllm.llm.build import agent_of
     from lllm.replay.rerun_config import file_of
@@ -219,9 +226,7 @@ def _policy(told: Mapping[str, Any], rerun: Rerun) -> Any:
     )
     if told["agent"] not in found.agents:
         raise UnknownNameError("agent", told["agent"], found.agents)
-    made = agent_of(found.agents[told["agent"]], found)
-    model = rerun.model or told.get("model")
-    return made if model is None else made.with_(model=model)
+    return agent_of(found.agents[told["agent"]], found)
 
 
 def _batch(told: Mapping[str, Any], rerun: Rerun) -> Again:

@@ -62,6 +62,7 @@ class TrainingFile:
     def __init__(self, path: str | Path, overrides: Iterable[str] = ()) -> None:
         self.path = Path(path)
         self._problems = Problems()
+        self._agent_entry: dict[str, Any] | None = None
         if not self.path.is_file():
             raise ConfigError(
                 f"there is no file {self.path}",
@@ -184,12 +185,14 @@ class TrainingFile:
     def _agent(self) -> Any:
         from lllm.config import load_config
         from lllm.llm.build import agent_of
+        from lllm.llm.entry import agent_entry
 
         system = self.data.get("system")
         config = load_config(Path(system) if system else None)
         name = self.data["agent"]
         if name not in config.agents:
             raise UnknownNameError("agent", name, config.agents)
+        self._agent_entry = agent_entry(config, name)
         return agent_of(config.agents[name], config)
 
     def _data(self, kind: Any) -> Any:
@@ -250,7 +253,7 @@ class TrainingFile:
             config = {**CHECKPOINTS, **config}
         if data is not None:
             config["data"] = data
-        return kind(
+        made = kind(
             model,
             agent=agent,
             output_dir=str(self.output_dir),
@@ -261,6 +264,8 @@ class TrainingFile:
             force=self.get("force"),
             **config,
         )
+        made.agent_entry = self._agent_entry
+        return made
 
 
 def trainer_kinds() -> dict[str, Any]:

@@ -257,12 +257,34 @@ def test_a_missing_package_is_named_with_what_installs_it(
     assert "pip install" in said.err
 
 
-def test_rollouts_of_a_training_are_run_again_by_a_replay(lllm: Terminal, project: Path) -> None:
-    lllm("train", "--set", "store=configured", "--set", "config.max_steps=1", "--json")
+SYSTEM = """agent_configs:
+  solver:
+    model_name: embedded
+    temperature: 0
+    max_model_calls: 4
+"""
+
+
+@pytest.mark.parametrize("trainer", ["grpo", "sft"])
+@pytest.mark.parametrize("agent", [False, True], ids=["model", "agent"])
+def test_rollouts_of_a_training_are_run_again_by_a_replay(
+    lllm: Terminal, project: Path, agent: bool, trainer: str
+) -> None:
+    text = TRAIN.replace("store: none\n", f"trainer: {trainer}\n")
+    if trainer == "sft":
+        text = text.replace("  num_generations: 4\n", "  samples: 4\n  first: 2\n").replace(
+            "max_completion_length: 32", "max_tokens: 32"
+        )
+    if agent:
+        (project / "system.yaml").write_text(SYSTEM)
+        text += "system: system.yaml\nagent: solver\n"
+    (project / "train.yaml").write_text(text)
+    done = lllm("train", "--set", "config.max_steps=1", "--json")
+    assert done.code == 0, done.err
     sessions = [one["session"] for one in lllm("sessions", "--json").json]
     assert len(sessions) == 9
     found = {id: lllm("replay", id, "--json").json for id in sessions}
-    assert all(one["verified"] and one["whole"] for one in found.values())
+    assert all(one["verified"] and one["whole"] for one in found.values()), found
     assert sorted(one["reexecuted"] for one in found.values()) == [
         0,
         *[1] * 8,

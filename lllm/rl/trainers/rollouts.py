@@ -88,8 +88,14 @@ def roll_out(
     env.leaks = []
     overrides = {**SAMPLED, **sampling}
     made_of = (
-        describe_training(env, tasks, {"run": name, "limit": spec.concurrency}, overrides, seeds=step.seeds)
-        if spec.agent is None
+        describe_training(
+            env,
+            tasks,
+            {"run": name, "limit": spec.concurrency},
+            overrides,
+            policy={"seeds": step.seeds, **(spec.agent_entry or {})},
+        )
+        if spec.agent is None or spec.agent_entry is not None
         else None
     )
     # each rollout has a session of its own, in a session that is running, too: rows are read from it alone

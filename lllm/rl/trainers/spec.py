@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lllm.errors import ConfigError, UnknownKeyError, UnsupportedError
@@ -58,6 +58,8 @@ class TrainerSpec:
         self.model = model
         self.tokenizer = tokenizer
         self.agent = agent
+        self.agent_entry: Mapping[str, Any] | None = None
+        """`{agent, config}` of an agent of a file, by which a replay of its rollouts finds it again."""
         self.output_dir = str(output_dir)
         self.seed = seed
         self.lora = lora
