@@ -67,7 +67,14 @@ def main() -> None:
     run = program(store, url, items, limit)
     batch = next(iter(batches_in(store)), None)
     began = time.perf_counter()
-    found = run() if batch is None else lllm.resume_session(batch, store=store, entry=run).result
+    if batch is None:
+        found = run()
+    elif next(info.status for info in store.sessions(100_000) if info.id == batch) == "running":
+        found = lllm.resume_session(batch, store=store, entry=run).result
+    else:  # the kill came after its end, before the results were written
+        made: list[Any] = []
+        lllm.replay_session(batch, store=store, entry=lambda: made.extend(run()), raises=True)
+        found = made
     seconds = time.perf_counter() - began
     text = json.dumps({"seconds": seconds, "results": [str(one) for one in found]})
     write_text_atomic(folder / "results.json", text)

@@ -8,8 +8,6 @@ from enum import Enum
 from functools import cache
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
-
 _WORDS: Final = {
     bool: "true or false",
     int: "a whole number",
@@ -31,6 +29,8 @@ def misfit(hint: Any, value: Any) -> str | None:
     words = _words(hint)
     if words is None:
         return None
+    from pydantic import TypeAdapter, ValidationError  # slow to import, and needed by trainings alone
+
     try:
         TypeAdapter(hint).validate_python(value, strict=True)
     except ValidationError:
