@@ -76,10 +76,12 @@ def killed(kind: str, *, items: int, limit: int, kills: int, delay: float, seed:
             before = counts(url).total()
             goal = before + draw.randint(1, max(1, (total - before) // 2))
             if number % 2:
-                time.sleep(draw.uniform(0.3, 2.0))
+                left = (total - before) * delay / limit  # seconds of it, at the least
+                time.sleep(draw.uniform(0.3, min(2.0, 0.3 + left / 2)))
             while not number % 2 and child.poll() is None and counts(url).total() < goal:
                 time.sleep(0.005)
             if child.poll() is not None:
+                finished(child, folder)
                 break  # it was done before
             child.kill()
             child.communicate()

@@ -393,6 +393,7 @@ def test_tags_that_a_prompt_declares_reach_its_parser(server: OpenAIServer, stre
 def test_what_changes_sampling_and_limits_alone_is_bound_like_any_other() -> None:
     """The short way and the long one give the same call."""
     from lllm.llm.bind import Binding
+    from lllm.llm.settings import recordable
 
     @tool
     def add(a: int) -> int:
@@ -416,7 +417,9 @@ def test_what_changes_sampling_and_limits_alone_is_bound_like_any_other() -> Non
         for one in (None, prompt):
             _ = agent._binding(one, {})._plan.fixed  # computed for the one, and not for the other
             short = agent._binding(one, changes)
-            long = Binding(agent._overridden(changes), one, agent._system)
+            made = agent._overridden(changes)
+            long = Binding(made, one, agent._system)
+            long = long.with_overrides(recordable(changes, made, agent._settings))
             assert short.settings == long.settings
             assert (short.opening, short.specs) == (long.opening, long.specs)
             plan, other = short._plan, long._plan
