@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import stat
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lllm.backends.llama_cpp.backend import found
 from lllm.errors import LLMInitializationError
 from lllm.replay import apart
+from lllm.session import Session
 from tests.cli.conftest import Terminal, demo, lllm  # noqa: F401  the fixtures of the command line
 
 TASK = "What is 17 times 23?"
@@ -123,6 +126,33 @@ def test_a_fork_that_is_interrupted_says_where_to_look(
     newest = ran("sessions", "--json").json[0]
     assert (result.code, newest["status"]) == (130, "cancelled")
     assert result.json["session"] == newest["session"]
+
+
+def test_a_fork_that_is_interrupted_asks_nothing_more(ran: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard, cancel, end = threading.Event(), apart._Program._cancel, Session._end
+    asked: list[int] = []
+
+    def cancelled(stopped: apart._Program) -> None:
+        cancel(stopped)
+        heard.set()
+
+    async def late(session: Session, status: str, **data: Any) -> None:
+        await asyncio.sleep(0.5)  # a blocking call of the program has time to ask more
+        await end(session, status, **data)
+
+    def stop(*_: object) -> str:
+        asked.append(1)
+        if len(asked) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+            heard.wait(20)
+        return "no tag, so it would be asked again"
+
+    monkeypatch.setattr(apart._Program, "_cancel", cancelled)
+    monkeypatch.setattr(Session, "_end", late)
+    ran.scripts["stopped"] = lambda: stop  # type: ignore[assignment, return-value]
+    assert ran("fork", "--model", "stopped", "--json").code == 130
+    assert len(asked) == 1
+    assert ran("sessions", "--json").json[0]["status"] == "cancelled"
 
 
 def test_an_empty_id_is_not_the_newest_session(ran: Terminal) -> None:
